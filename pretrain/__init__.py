@@ -1,0 +1,4 @@
+"""Local contrastive pretraining: SimCLR, Greedy InfoMax and LoCo as three layouts of one model.
+
+Images go in, a backbone file (:mod:`pretrain.export`) comes out. Nothing here knows of mmdetection.
+"""

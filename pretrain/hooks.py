@@ -1,0 +1,144 @@
+"""Hooks of pretraining: the loss curve of every unit, the backbone file, the run record."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from torch import Tensor
+
+from pretrain.export import Provenance, write_backbone
+from pretrain.launch import config_hash
+from pretrain.model import LocalContrastive
+from pretrain.recording import RecordHook
+from results.environment import git_commit
+from results.protocol import deviations
+
+LOSSES = "losses.csv"
+BACKBONE = "backbone.safetensors"
+
+
+@HOOKS.register_module()
+class LossCurves(Hook):
+    """Writes ``losses.csv``: iteration, epoch and the loss of every unit (Fig. 2).
+
+    Args:
+        interval: iterations between two rows.
+    """
+
+    def __init__(self, interval: int = 10) -> None:
+        self.interval = interval
+
+    def before_train(self, runner: Runner) -> None:
+        """Keep the rows of a resumed run up to where it goes on; drop what a dead one wrote beyond."""
+        self._file = None
+        if not is_main_process():
+            return
+        path = Path(runner.work_dir) / LOSSES
+        units = [unit.name for unit in _model(runner).units]
+        rows = []
+        if path.is_file():
+            with path.open(newline="") as file:
+                rows = [row for row in list(csv.reader(file))[1:] if int(row[0]) <= runner.iter]
+        self._file = path.open("w", newline="", buffering=1)
+        self._writer = csv.writer(self._file)
+        self._writer.writerows([["iteration", "epoch", *units], *rows])
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict[str, Tensor] | None = None,
+    ) -> None:
+        if self._file is None or outputs is None or not self.every_n_train_iters(runner, self.interval):
+            return
+        losses = [f"{float(loss):.6f}" for loss in outputs.values()]
+        self._writer.writerow([runner.iter + 1, runner.epoch + 1, *losses])
+
+    def after_train(self, runner: Runner) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+@HOOKS.register_module()
+class PretrainRecord(RecordHook):
+    """Writes the backbone file and the run record at the end; provenance into every checkpoint."""
+
+    def before_run(self, runner: Runner) -> None:
+        super().before_run(runner)
+        self._last_losses: dict[str, float] = {}
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict[str, Tensor] | None = None,
+    ) -> None:
+        if outputs is not None and self.is_last_train_iter(runner):
+            self._last_losses = {name: float(loss) for name, loss in outputs.items()}
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        super().before_save_checkpoint(runner, checkpoint)
+        provenance = self._provenance(runner, epochs=checkpoint["meta"]["epoch"])
+        checkpoint["meta"]["provenance"] = {
+            k: v for k, v in vars(provenance).items() if k != "weights_sha256"
+        }
+
+    def fields(self, runner: Runner) -> dict[str, Any]:
+        cfg = runner.cfg
+        dataset = runner.train_dataloader.dataset
+        provenance = write_backbone(
+            _model(runner).encoder,
+            Path(runner.work_dir) / BACKBONE,
+            self._provenance(runner, epochs=runner.max_epochs),
+        )
+        found = {
+            "dataset": dataset.name,
+            "images": len(dataset),
+            "epochs": runner.max_epochs,
+            "global_batch_size": cfg.global_batch_size,
+        }
+        return {
+            "kind": "pretrain",
+            "method": cfg.method,
+            "encoder": cfg.model.encoder,
+            "pretrain_epochs": runner.max_epochs,
+            "dataset": dataset.name,
+            "dataset_fingerprint": dataset.metainfo["fingerprint"],
+            "protocol": cfg.protocol.name,
+            "deviations": deviations(cfg.protocol.states, found),
+            "split": None,
+            "backbone": {
+                "path": BACKBONE,
+                "sha256": provenance.weights_sha256,
+                "provenance": vars(provenance),
+            },
+            "metrics": self._last_losses,
+            "artifacts": {"losses": LOSSES, "backbone": BACKBONE},
+        }
+
+    def _provenance(self, runner: Runner, epochs: int) -> Provenance:
+        cfg = runner.cfg
+        dataset = runner.train_dataloader.dataset
+        return Provenance(
+            method=cfg.method,
+            encoder=cfg.model.encoder,
+            epochs=epochs,
+            dataset=dataset.name,
+            dataset_fingerprint=dataset.metainfo["fingerprint"],
+            config_hash=config_hash(cfg),
+            git_commit=git_commit(),
+            seed=runner.seed,
+            mean=tuple(cfg.model.data_preprocessor.mean),
+            std=tuple(cfg.model.data_preprocessor.std),
+        )
+
+
+def _model(runner: Runner) -> LocalContrastive:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model

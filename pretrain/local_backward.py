@@ -1,0 +1,110 @@
+"""The streamed backward: one forward a segment, activations freed as soon as their units are done.
+
+Section 4.1 observes that sharing a stage leaves the forward pass alone and doubles only the backward.
+Here not even that is doubled: through a shared segment the lower unit needs the gradient of the *input*
+only, to reach what lies below; the gradient of the *parameters* is linear in the output's gradient, so
+it is taken once, from the sum over the units, when the last of them has come.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pretrain.encoders import Block, block_parameters, run_block
+from pretrain.units import Unit, segment_bounds
+
+OnReady = Callable[[Sequence[nn.Parameter]], None]
+"""Told of parameters whose gradient is final for this step (to average it over processes)."""
+
+
+def streamed_backward(
+    images: Tensor,
+    blocks: Sequence[Block],
+    units: Sequence[Unit],
+    decoders: Sequence[nn.Module],
+    loss: Callable[[Tensor], Tensor],
+    on_ready: OnReady = lambda parameters: None,
+) -> list[Tensor]:
+    """One step of local learning: every parameter's gradient is added to its ``.grad``.
+
+    Args:
+        images: (2N, 3, H, W).
+        blocks: the encoder's chain of blocks.
+        units: spans over that chain, from the lowest to the highest.
+        decoders: one a unit; takes the output of the unit's last block.
+        loss: of a decoder's output; gives a scalar.
+        on_ready: called with the parameters of a decoder or segment as soon as they are final.
+
+    Returns:
+        The loss of each unit, detached.
+    """
+    segments = [_Segment(start, stop, blocks, units) for start, stop in segment_bounds(units)]
+    heads = {unit.stop: (unit, decoder) for unit, decoder in zip(units, decoders, strict=True)}
+    losses = []
+    x = images
+    for top, segment in enumerate(segments):
+        x = segment.forward(x)
+        if segment.stop not in heads:
+            continue
+        unit, decoder = heads[segment.stop]
+        boundary = x.detach().requires_grad_()
+        unit_loss = loss(decoder(boundary))
+        unit_loss.backward()
+        losses.append(unit_loss.detach())
+        on_ready([p for p in decoder.parameters() if p.requires_grad])
+        grad, boundary.grad = boundary.grad, None
+        for below in reversed(segments[: top + 1]):
+            if grad is None:  # the unit has reached its beginning
+                break
+            grad = below.backward(unit, grad, on_ready)
+    return losses
+
+
+class _Segment:
+    """A piece of the chain between two unit boundaries, and what is alive of it."""
+
+    def __init__(
+        self, start: int, stop: int, blocks: Sequence[Block], units: Sequence[Unit]
+    ) -> None:
+        self.start, self.stop = start, stop
+        self.blocks = blocks[start:stop]
+        self.parameters = block_parameters(self.blocks)
+        self.units = [unit for unit in units if unit.start <= start and stop <= unit.stop]
+        self.input: Tensor | None = None
+        self.output: Tensor | None = None
+        self.waiting: Tensor | None = None  # output gradients of the units that have passed, summed
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the blocks on ``x``, a tensor without a past; the result has none either."""
+        self.input = x.requires_grad_(any(unit.start < self.start for unit in self.units))
+        self.output = self.input
+        for block in self.blocks:
+            self.output = run_block(block, self.output)
+        return self.output.detach()
+
+    def backward(self, unit: Unit, grad: Tensor, on_ready: OnReady) -> Tensor | None:
+        """Take one unit's gradient of the output; give its gradient of the input.
+
+        That is None where the unit begins here. The parameters' gradient waits for the last unit that
+        the segment belongs to; then everything that the segment kept is dropped.
+        """
+        assert self.input is not None and self.output is not None
+        last = unit is self.units[-1]
+        goes_below = unit.start < self.start
+        at_once = goes_below and last and self.waiting is None  # one pass serves both gradients
+        input_grad = None
+        if goes_below and not at_once:
+            (input_grad,) = torch.autograd.grad(self.output, self.input, grad, retain_graph=True)
+        total = grad if self.waiting is None else self.waiting + grad
+        if not last:
+            self.waiting = total
+            return input_grad
+        torch.autograd.backward(
+            self.output, total, inputs=[*self.parameters, *([self.input] if at_once else [])]
+        )
+        if at_once:
+            input_grad = self.input.grad
+        self.input = self.output = self.waiting = None
+        on_ready(self.parameters)
+        return input_grad

@@ -1,0 +1,62 @@
+"""Data-parallel local learning: a finished gradient is averaged while the next one is computed.
+
+mmengine's own wrapper would call torch's DDP forward and one backward, and so pass by the streamed
+backward. This one leaves the step to the model and listens to when parameters are ready.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from mmengine.optim import OptimWrapper
+from mmengine.registry import MODEL_WRAPPERS
+from torch import Tensor, nn
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+
+from pretrain.model import LocalContrastive
+
+
+@MODEL_WRAPPERS.register_module()
+class LocalDistributed(nn.Module):
+    """One model a process, the same weights in all of them, gradients averaged.
+
+    Args:
+        module: the model; rank 0's weights and buffers are given to every other process.
+    """
+
+    def __init__(self, module: LocalContrastive) -> None:
+        super().__init__()
+        self.module = module
+        self._in_flight: list[tuple[dist.Work, Tensor, list[Tensor]]] = []
+        with torch.no_grad():
+            for tensor in [*module.parameters(), *module.buffers()]:
+                dist.broadcast(tensor, src=0)
+
+    def train_step(
+        self, data: dict[str, Tensor], optim_wrapper: OptimWrapper
+    ) -> dict[str, Tensor]:
+        """As :meth:`LocalContrastive.train_step`, over the global batch; losses are averaged too."""
+        losses = self.module.local_gradients(data, optim_wrapper, self._start_average)
+        self._finish_averages()
+        optim_wrapper.step()
+        optim_wrapper.zero_grad()
+        stacked = torch.stack(list(losses.values()))
+        dist.all_reduce(stacked)
+        return dict(zip(losses, stacked / dist.get_world_size(), strict=True))
+
+    def forward(self, *args, **kwargs):
+        return self.module(*args, **kwargs)
+
+    def _start_average(self, parameters: Sequence[nn.Parameter]) -> None:
+        grads = [p.grad for p in parameters if p.grad is not None]
+        if grads:
+            bucket = _flatten_dense_tensors(grads)
+            self._in_flight.append((dist.all_reduce(bucket, async_op=True), bucket, grads))
+
+    def _finish_averages(self) -> None:
+        for work, bucket, grads in self._in_flight:
+            work.wait()
+            bucket /= dist.get_world_size()
+            for grad, average in zip(grads, _unflatten_dense_tensors(bucket, grads), strict=True):
+                grad.copy_(average)
+        self._in_flight.clear()

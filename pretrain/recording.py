@@ -1,0 +1,91 @@
+"""The run record of a training on mmengine's Runner, pretraining or transfer."""
+
+import resource
+import time
+from abc import abstractmethod
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from pretrain.launch import config_hash
+from pretrain.norm import describe_norm
+from results.environment import git_commit, package_versions, processor
+from results.record import FILE_NAME, RunRecord
+
+
+class RecordHook(Hook):
+    """Writes ``record.json`` when a run has ended well; its time adds up over resumed parts."""
+
+    priority = "VERY_LOW"
+
+    def before_run(self, runner: Runner) -> None:
+        self._begun = time.monotonic()
+        self._elapsed_before_s = 0.0
+        self._started_at = _now()
+        self._norm = ""
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        checkpoint["meta"].update(elapsed_s=self._elapsed_s(), started_at=self._started_at)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        meta = checkpoint["meta"]
+        self._elapsed_before_s = meta["elapsed_s"]
+        self._started_at = meta["started_at"]
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        if not self._norm:
+            self._norm = describe_norm(runner.model)
+
+    def after_run(self, runner: Runner) -> None:
+        if is_main_process():
+            RunRecord(**self._common(runner), **self.fields(runner)).write(
+                Path(runner.work_dir) / FILE_NAME
+            )
+
+    @abstractmethod
+    def fields(self, runner: Runner) -> dict[str, Any]:
+        """What only this kind of run can say: the fields of RunRecord that ``_common`` leaves."""
+
+    def _elapsed_s(self) -> float:
+        return self._elapsed_before_s + time.monotonic() - self._begun
+
+    def _common(self, runner: Runner) -> dict[str, Any]:
+        cfg = runner.cfg
+        automatic = type(runner.optim_wrapper).__name__ == "AmpOptimWrapper"
+        return {
+            "config": cfg.config_file,
+            "config_hash": config_hash(cfg),
+            "seed": runner.seed,
+            "git_commit": git_commit(),
+            "world_size": get_world_size(),
+            "global_batch_size": cfg.global_batch_size,
+            "precision": str(cfg.optim_wrapper.get("dtype", "float16")) if automatic else "float32",
+            "norm": self._norm or describe_norm(runner.model),
+            "learning_rate": float(cfg.optim_wrapper.optimizer.lr),
+            "versions": package_versions(),
+            "hardware": {**processor(), "gpus": _gpus()},
+            "wall_time_s": round(self._elapsed_s(), 1),
+            "peak_memory_mib": _peak_memory_mib(),
+            "started_at": self._started_at,
+            "finished_at": _now(),
+        }
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _gpus() -> list[str]:
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+
+def _peak_memory_mib() -> float:
+    """Of this process: the allocator's peak on a GPU, else the resident set's."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1)

@@ -55,7 +55,8 @@ class LossCurves(Hook):
         data_batch: Any = None,
         outputs: dict[str, Tensor] | None = None,
     ) -> None:
-        if self._file is None or outputs is None or not self.every_n_train_iters(runner, self.interval):
+        due = self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner)
+        if self._file is None or outputs is None or not due:
             return
         losses = [f"{float(loss):.6f}" for loss in outputs.values()]
         self._writer.writerow([runner.iter + 1, runner.epoch + 1, *losses])
@@ -80,11 +81,16 @@ class PretrainRecord(RecordHook):
         data_batch: Any = None,
         outputs: dict[str, Tensor] | None = None,
     ) -> None:
-        if outputs is not None and self.is_last_train_iter(runner):
+        if outputs is not None and self.end_of_epoch(runner.train_dataloader, batch_idx):
             self._last_losses = {name: float(loss) for name, loss in outputs.items()}
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        super().after_load_checkpoint(runner, checkpoint)
+        self._last_losses = checkpoint["meta"]["last_losses"]
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         super().before_save_checkpoint(runner, checkpoint)
+        checkpoint["meta"]["last_losses"] = self._last_losses
         provenance = self._provenance(runner, epochs=checkpoint["meta"]["epoch"])
         checkpoint["meta"]["provenance"] = {
             k: v for k, v in vars(provenance).items() if k != "weights_sha256"

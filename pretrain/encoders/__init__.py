@@ -10,8 +10,8 @@ __all__ = ["ENCODERS", "Block", "Encoder", "block_parameters", "build_encoder", 
 
 ENCODERS: dict[str, Callable[[], Encoder]] = {
     "resnet50": partial(ResNet, "resnet50"),
-    # For the demo and the tests: the same code, one block a stage, an eighth of the width.
-    "resnet_tiny": partial(ResNet, "resnet_tiny", depths=(1, 1, 1, 1), width=8),
+    # For the demo and the tests: the same code, one block a stage, a quarter of the width.
+    "resnet_tiny": partial(ResNet, "resnet_tiny", depths=(1, 1, 1, 1), width=16),
 }
 
 

@@ -1,0 +1,8 @@
+"""Mask R-CNN on the demo's frozen Greedy InfoMax backbone, drawn scenes in COCO's format.
+
+bash tools/dist_train.sh configs/demo/mask_rcnn_gim.py
+"""
+_base_ = ['../_base_/demo_mask_rcnn.py', '../_base_/demo_coco.py']
+
+method = 'gim'
+backbone_file = 'demo_out/runs/pretrain_gim/backbone.safetensors'

@@ -1,0 +1,7 @@
+"""LoCo on the drawn scenes, part of the demo.
+
+bash tools/pretrain.sh configs/demo/pretrain_loco.py
+"""
+_base_ = ['../_base_/demo_pretrain.py']
+
+method = 'loco'

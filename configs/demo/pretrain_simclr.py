@@ -1,0 +1,8 @@
+"""SimCLR on the drawn scenes, part of the demo.
+
+bash tools/pretrain.sh configs/demo/pretrain_simclr.py
+"""
+_base_ = ['../_base_/demo_pretrain.py']
+
+method = 'simclr'
+model = dict(decoder=dict(conv_blocks=0))

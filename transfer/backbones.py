@@ -1,0 +1,97 @@
+"""Our encoders as mmdetection backbones: the very modules that pretraining trained, partly frozen."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from pretrain.encoders import build_encoder, run_block
+from pretrain.export import load_backbone
+
+
+@MODELS.register_module()
+class TransferBackbone(BaseModule):
+    """An encoder of :mod:`pretrain.encoders` that gives its stages' features to a neck.
+
+    Frozen stages run without an autograd graph; their parameters take no gradient and their batch norms
+    stay in eval mode, whatever ``train()`` says.
+
+    Args:
+        encoder: a name in :data:`pretrain.encoders.ENCODERS`.
+        backbone_file: what pretraining exported; None leaves the random initialisation.
+        frozen_stages: how many stages are frozen, counted from the input; the stem belongs to the
+            first. 4 freezes all of ResNet-50 (section 5.2), 1 its conv1 and res2 (section 5.3).
+        out_stages: the stages whose features go out; all of them by default.
+
+    Raises:
+        ValueError: ``frozen_stages`` or ``out_stages`` names stages that the encoder does not have.
+    """
+
+    def __init__(
+        self,
+        encoder: str,
+        backbone_file: str | None = None,
+        frozen_stages: int = 0,
+        out_stages: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = build_encoder(encoder)
+        self.backbone_file = backbone_file
+        stages = len(self.encoder.stage_names)
+        self.out_stages = tuple(range(stages)) if out_stages is None else tuple(out_stages)
+        if not 0 <= frozen_stages <= stages or not set(self.out_stages) <= set(range(stages)):
+            raise ValueError(
+                f"{encoder} has the stages {', '.join(self.encoder.stage_names)}: frozen_stages must "
+                f"be 0 to {stages} and out_stages among 0 to {stages - 1}, got "
+                f"{frozen_stages} and {self.out_stages}"
+            )
+        self.frozen_stages = frozen_stages
+        for module in self._frozen_modules():
+            module.requires_grad_(False)
+
+    def init_weights(self) -> None:
+        """Read the backbone file, strictly: see :func:`pretrain.export.load_backbone`."""
+        self._is_init = True
+        if self.backbone_file is None:
+            print_log("backbone: random initialisation", logger="current")
+            return
+        provenance = load_backbone(self.encoder, self.backbone_file)
+        print_log(
+            f"backbone: {provenance.method} {provenance.encoder}, {provenance.epochs} epochs of "
+            f"{provenance.dataset}, sha256 {provenance.weights_sha256}, all tensors loaded",
+            logger="current",
+        )
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(N, 3, H, W) -> features of the stages in ``out_stages``, each (N, C, H / s, W / s)."""
+        features = []
+        x = images
+        for number, stage in enumerate(self.encoder.stages()):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and number >= self.frozen_stages):
+                for block in stage:
+                    x = run_block(block, x)
+            if number in self.out_stages:
+                features.append(x)
+        return tuple(features)
+
+    def train(self, mode: bool = True) -> "TransferBackbone":
+        super().train(mode)
+        for module in self._frozen_modules():
+            module.eval()
+        return self
+
+    def frozen_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Parameters and norm statistics of the frozen stages, under their names in the encoder."""
+        frozen = {id(module) for part in self._frozen_modules() for module in part.modules()}
+        for name, module in self.encoder.named_modules():
+            if id(module) in frozen:
+                own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+                for key, tensor in own:
+                    yield f"{name}.{key}", tensor
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        stages = self.encoder.stages()[: self.frozen_stages]
+        return [module for stage in stages for block in stage for module in block]

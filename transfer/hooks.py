@@ -1,0 +1,182 @@
+"""Hooks of the transfer: frozen means frozen, pictures of detections, the run record."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmdet.structures import DetDataSample
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from pretrain.export import read_provenance, weights_sha256
+from pretrain.recording import RecordHook
+from results.protocol import deviations
+from transfer.backbones import TransferBackbone
+from transfer.visualize import draw_detections
+
+METRIC_NAMES = {"coco/bbox_mAP": "box_ap", "coco/segm_mAP": "mask_ap"}
+
+
+@HOOKS.register_module()
+class FrozenCheck(Hook):
+    """Stops a run in which a frozen parameter or norm statistic has moved by a single bit.
+
+    The digests of the start travel in the checkpoints, so a resumed run is held to them too.
+    """
+
+    def before_run(self, runner: Runner) -> None:
+        self._digests: dict[str, str] = {}
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        self._digests = checkpoint["meta"]["frozen_sha256"]
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        checkpoint["meta"]["frozen_sha256"] = self._digests
+
+    def before_train(self, runner: Runner) -> None:
+        if self._digests:
+            self._compare(runner)
+        self._digests = frozen_digests(_backbone(runner))
+
+    def after_train(self, runner: Runner) -> None:
+        self._compare(runner)
+        runner.logger.info(
+            f"frozen stages: {len(self._digests)} tensors bit-identical before and after training"
+        )
+
+    def _compare(self, runner: Runner) -> None:
+        now = frozen_digests(_backbone(runner))
+        moved = [name for name, digest in self._digests.items() if now.get(name) != digest]
+        if moved or len(now) != len(self._digests):
+            raise RuntimeError(
+                f"{len(moved)} frozen tensors changed during training, so the result would not be "
+                f"that of a frozen backbone: {', '.join(moved[:10])}"
+            )
+
+
+def frozen_digests(backbone: TransferBackbone) -> dict[str, str]:
+    """sha256 of each frozen tensor, by name."""
+    return {name: weights_sha256({name: tensor}) for name, tensor in backbone.frozen_tensors()}
+
+
+@HOOKS.register_module()
+class DetectionPictures(Hook):
+    """Draws the detections on the first validation images into ``pictures/``.
+
+    Args:
+        count: how many images.
+        score_threshold: see :func:`draw_detections`.
+    """
+
+    def __init__(self, count: int = 6, score_threshold: float = 0.3) -> None:
+        self.count, self.score_threshold = count, score_threshold
+
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Sequence[DetDataSample] | None = None,
+    ) -> None:
+        if batch_idx >= self.count or not is_main_process() or not outputs:
+            return
+        sample = outputs[0]
+        found = sample.pred_instances.cpu()
+        picture = draw_detections(
+            sample.img_path,
+            found.bboxes,
+            found.labels,
+            found.scores,
+            found.masks,
+            runner.val_dataloader.dataset.metainfo["classes"],
+            self.score_threshold,
+        )
+        folder = Path(runner.work_dir) / "pictures"
+        folder.mkdir(exist_ok=True)
+        picture.save(folder / f"{batch_idx:03d}.png")
+
+
+@HOOKS.register_module()
+class TransferRecord(RecordHook):
+    """Writes the run record of a detector, with the last validation's metrics in percent."""
+
+    def before_run(self, runner: Runner) -> None:
+        super().before_run(runner)
+        self._metrics: dict[str, float] = {}
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self._metrics = in_percent(metrics or {})
+
+    def after_train(self, runner: Runner) -> None:
+        """Validate, where a resumed run had only that left to do."""
+        if not self._metrics:
+            runner.val_loop.run()
+
+    def fields(self, runner: Runner) -> dict[str, Any]:
+        cfg = runner.cfg
+        backbone = None
+        epochs = None
+        if cfg.backbone_file is not None:
+            provenance = read_provenance(cfg.backbone_file)
+            epochs = provenance.epochs
+            backbone = {
+                "path": cfg.backbone_file,
+                "sha256": provenance.weights_sha256,
+                "provenance": vars(provenance),
+            }
+        pictures = sorted((Path(runner.work_dir) / "pictures").glob("*.png"))
+        return {
+            "kind": "transfer",
+            "method": cfg.method,
+            "encoder": cfg.model.backbone.encoder,
+            "pretrain_epochs": epochs,
+            "dataset": cfg.dataset.name,
+            "dataset_fingerprint": hashlib.sha256(
+                "".join(cfg.dataset.fingerprints).encode()
+            ).hexdigest(),
+            "protocol": cfg.protocol.name,
+            "deviations": deviations(cfg.protocol.states, found(runner)),
+            "split": None,
+            "backbone": backbone,
+            "metrics": self._metrics,
+            "artifacts": {"pictures": [f"pictures/{picture.name}" for picture in pictures]},
+        }
+
+
+def found(runner: Runner) -> dict[str, Any]:
+    """What a run did, under the names that protocols use."""
+    cfg = runner.cfg
+    pipeline = cfg.train_dataloader.dataset.get("dataset", cfg.train_dataloader.dataset).pipeline
+    resize = next(step for step in pipeline if step.type in ("Resize", "RandomResize"))
+    return {
+        "dataset": cfg.dataset.name,
+        "train_images": cfg.dataset.train_images,
+        "val_images": cfg.dataset.val_images,
+        "epochs": runner.max_epochs * cfg.train_dataloader.dataset.get("times", 1),
+        "global_batch_size": cfg.global_batch_size,
+        "train_scale": str(resize.scale),
+        "frozen_stages": cfg.model.backbone.frozen_stages,
+        "lr": float(cfg.optim_wrapper.optimizer.lr),
+    }
+
+
+def in_percent(metrics: dict[str, float]) -> dict[str, float]:
+    """mmdet's names and fractions -> ``box_ap``, ``box_ap_50``, ``mask_ap_s``, ... in percent.
+
+    An AP that is not defined (-1 in pycocotools, no such object in the data) is left out.
+    """
+    percent = {}
+    for name, value in metrics.items():
+        for prefix, ours in METRIC_NAMES.items():
+            if name.startswith(prefix) and not name.endswith("copypaste") and value >= 0:
+                percent[ours + name.removeprefix(prefix)] = round(100 * float(value), 4)
+    return percent
+
+
+def _backbone(runner: Runner) -> TransferBackbone:
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return model.backbone

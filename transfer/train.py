@@ -1,0 +1,119 @@
+"""``tools/dist_train.sh CONFIG``: config -> mmengine Runner with mmdetection -> run record.
+
+Names that ``--cfg-options`` may set, and that find their places here: ``backbone_file``, ``data_root``,
+``max_epochs``, ``global_batch_size``, ``seed``.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from mmdet.registry import DATASETS
+from mmengine.config import Config, ConfigDict
+
+from pretrain.encoders import build_encoder
+from pretrain.export import Provenance, load_backbone
+from pretrain.launch import main, per_process
+from transfer.prepare import check_coco
+
+
+def prepare(cfg: Config, world_size: int) -> None:
+    """Put the documented names where they belong, and check the inputs.
+
+    Raises:
+        ValueError, FileNotFoundError: what was found, what was expected, how to mend it.
+    """
+    prepare_backbone(cfg)
+    prepare_data(cfg)
+    batch = cfg.global_batch_size
+    cfg.train_dataloader.batch_size = per_process(batch, world_size)
+    lr = cfg.base_lr * batch / cfg.base_batch_size
+    cfg.optim_wrapper.optimizer.lr = lr
+    print(f"learning rate {cfg.base_lr} x {batch} / {cfg.base_batch_size} = {lr:g}", flush=True)
+    cfg.train_cfg.max_epochs = cfg.max_epochs
+    cfg.randomness = {"seed": cfg.seed}
+
+
+def prepare_backbone(cfg: Config) -> None:
+    """Give the model its backbone file, after reading all of it.
+
+    Raises:
+        ValueError: the file and the config disagree about method, encoder, tensors or normalisation.
+    """
+    cfg.model.backbone.backbone_file = cfg.backbone_file
+    encoder = build_encoder(cfg.model.backbone.encoder)
+    if cfg.backbone_file is None:
+        if cfg.method != "random":
+            raise ValueError(
+                f"backbone_file is None, but the method is {cfg.method}; name its weights with "
+                "--cfg-options backbone_file=FILE"
+            )
+        return
+    provenance = load_backbone(encoder, cfg.backbone_file)
+    if provenance.method != cfg.method:
+        raise ValueError(
+            f"{cfg.backbone_file} was pretrained with {provenance.method}, but the config reports "
+            f"its result as {cfg.method}; take the config of {provenance.method}, or name another "
+            "file with --cfg-options backbone_file=FILE"
+        )
+    check_normalisation(cfg.model.data_preprocessor, provenance, cfg.backbone_file)
+
+
+def check_normalisation(preprocessor: ConfigDict, provenance: Provenance, path: str) -> None:
+    """Refuse to feed a backbone with images normalised in another way than in its pretraining.
+
+    Raises:
+        ValueError: gives both normalisations, in RGB and 0..255.
+    """
+    pretrained = [[255 * x for x in values] for values in (provenance.mean, provenance.std)]
+    here = [list(preprocessor.mean), list(preprocessor.std)]
+    same = all(
+        abs(a - b) < 0.01
+        for ours, theirs in zip(here, pretrained, strict=True)
+        for a, b in zip(ours, theirs, strict=True)
+    )
+    if not same or not preprocessor.bgr_to_rgb:
+        raise ValueError(
+            f"{path} was pretrained on RGB images with mean {pretrained[0]} and std {pretrained[1]}, "
+            f"the detector's data_preprocessor has mean {here[0]}, std {here[1]}, "
+            f"bgr_to_rgb={preprocessor.bgr_to_rgb}; make model.data_preprocessor agree"
+        )
+
+
+def prepare_data(cfg: Config) -> None:
+    """Point loaders and evaluator at ``data_root``, check the annotations, name the dataset.
+
+    Raises:
+        ValueError, FileNotFoundError: from :func:`transfer.prepare.check_coco`.
+    """
+    root = Path(cfg.data_root)
+    train = cfg.train_dataloader.dataset
+    train, val = train.get("dataset", train), cfg.val_dataloader.dataset
+    summaries = []
+    for dataset in (train, val):
+        dataset.data_root = str(root)
+        categories = dataset.get("metainfo", DATASETS.get(dataset.type).METAINFO)["classes"]
+        if len(categories) != cfg.model.roi_head.bbox_head.num_classes:
+            raise ValueError(
+                f"the heads have {cfg.model.roi_head.bbox_head.num_classes} classes, the dataset "
+                f"{len(categories)}; set num_classes of bbox_head and mask_head"
+            )
+        summaries.append(
+            check_coco(root / dataset.ann_file, root / dataset.data_prefix.img, categories)
+        )
+    cfg.test_dataloader.dataset.data_root = str(root)
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        evaluator.ann_file = str(root / val.ann_file)
+    images = [summary.images for summary in summaries]
+    states: dict[str, Any] = cfg.protocol.states
+    as_stated = images == [states["train_images"], states["val_images"]]
+    name = states["dataset"] if as_stated else f"{root.resolve().name} ({images[0]}+{images[1]} images)"
+    cfg.dataset = {
+        "name": name,
+        "train_images": images[0],
+        "val_images": images[1],
+        "fingerprints": [summary.fingerprint for summary in summaries],
+    }
+
+
+if __name__ == "__main__":
+    main("Train Mask R-CNN on a frozen backbone.", prepare)

@@ -1,13 +1,15 @@
 """What the two trainers share around mmengine's Runner: arguments, work folder, the start of a run."""
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 import torch
 from mmengine.config import Config, DictAction
@@ -54,9 +56,11 @@ def main(description: str, prepare: Callable[[Config, int], None]) -> None:
         if is_finished(Path(cfg.work_dir), config_hash(cfg), resume=args.resume):
             print(f"{cfg.work_dir} holds the finished run of this config; nothing to do", flush=True)
             return
+        lock = lock_folder(Path(cfg.work_dir)) if is_main_process() else None
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}" if is_main_process() else 1)
-    Runner.from_cfg(cfg).train()
+    with lock or nullcontext():
+        Runner.from_cfg(cfg).train()
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -108,6 +112,24 @@ def is_finished(work_dir: Path, digest: str, resume: bool) -> bool:
     return False
 
 
+def lock_folder(work_dir: Path) -> TextIO:
+    """Keep every other run out of the folder for as long as the returned file is open.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    work_dir.mkdir(parents=True, exist_ok=True)
+    file = (work_dir / ".lock").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ValueError(
+            f"another run is at work in {work_dir}; wait for it, stop it, or choose another --work-dir"
+        ) from None
+    return file
+
+
 def per_process(global_batch_size: int, world_size: int) -> int:
     """Images of each process.
 
@@ -121,8 +143,3 @@ def per_process(global_batch_size: int, world_size: int) -> int:
         )
     return global_batch_size // world_size
 
-
-def set_everywhere(configs: list[Any], **values: Any) -> None:
-    """Give the same values to several parts of a config."""
-    for config in configs:
-        config.update(values)

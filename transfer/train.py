@@ -56,6 +56,7 @@ def prepare_backbone(cfg: Config) -> None:
             "file with --cfg-options backbone_file=FILE"
         )
     check_normalisation(cfg.model.data_preprocessor, provenance, cfg.backbone_file)
+    cfg.backbone_sha256 = provenance.weights_sha256  # other weights are another run
 
 
 def check_normalisation(preprocessor: ConfigDict, provenance: Provenance, path: str) -> None:

@@ -49,7 +49,14 @@ def draw_detections(
         font = font_manager.findfont("DejaVu Sans")
         image = draw_segmentation_masks(image, masks.bool(), alpha=0.45, colors=colours)
         image = draw_bounding_boxes(
-            image, boxes, labels=names, colors=colours, width=3, font=font, font_size=16
+            image,
+            boxes,
+            labels=names,
+            colors=colours,
+            width=3,
+            font=font,
+            font_size=16,
+            fill_labels=True,
         )
     return F.to_pil_image(image)
 

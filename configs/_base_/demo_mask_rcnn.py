@@ -1,10 +1,6 @@
 """The demo's detector: the same modules, frozen backbone and schedule shape as the paper's, 32 channels
 where that has 256, for images of 128 px."""
 _base_ = ['./mask_rcnn_r50.py']
-custom_imports = dict(
-    imports=['transfer.backbones', 'transfer.hooks', 'pretrain.checkpoint'])
-
-norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(
     backbone=dict(encoder='resnet_tiny'),
     neck=dict(in_channels=[64, 128, 256, 512], out_channels=32),
@@ -26,9 +22,6 @@ model = dict(
 global_batch_size = 8
 base_lr = 0.02
 base_batch_size = 8
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
-    dict(type='MultiStepLR', by_epoch=True, milestones=[4], gamma=0.1)]
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', momentum=0.9, weight_decay=1e-4),

@@ -16,8 +16,7 @@ model = dict(
 seed = 0
 default_hooks = dict(
     logger=dict(interval=50, ignore_last=False),
-    checkpoint=dict(interval=1, max_keep_ckpts=2),
-    visualization=None)
+    checkpoint=dict(interval=1, max_keep_ckpts=2))
 custom_hooks = [
     dict(type='FrozenCheck'),
     dict(type='DetectionPictures', count=6),

@@ -1,0 +1,1 @@
+"""The transfer benchmarks: an mmdetection plugin and the data it runs on."""

@@ -3,7 +3,8 @@
 bash tools/dist_train.sh configs/mask_rcnn_gim_r50_frozen.py
 Other weights: --cfg-options backbone_file=FILE. Cost: not measured.
 """
-_base_ = ['./_base_/mask_rcnn_r50.py', './_base_/coco_1x.py']
 
-method = 'gim'
-backbone_file = 'backbones/gim_resnet50_800ep.safetensors'
+_base_ = ["./_base_/mask_rcnn_r50.py", "./_base_/coco_1x.py"]
+
+method = "gim"
+backbone_file = "backbones/gim_resnet50_800ep.safetensors"

@@ -1,7 +1,8 @@
 """Checkpoints of plain data, so that resuming unpickles nothing that could run code.
 
-mmengine puts its log buffers into a checkpoint, and torch refuses to load those objects, rightly, since
-2.6. They only smooth the printed log, so they are left out; everything else is tensors and plain Python.
+mmengine puts its log buffers into a checkpoint, and torch refuses to load those objects, rightly,
+since 2.6. They only smooth the printed log, so they are left out; everything else is tensors and
+plain Python.
 """
 
 from collections.abc import Mapping
@@ -28,7 +29,8 @@ class PlainCheckpoint(Hook):
             "runtime_info": information,
             "resumed_keys": {k: v for k, v in hub["resumed_keys"].items() if k in information},
         }
-        checkpoint["meta"] = plain(checkpoint["meta"])
+        for part in checkpoint.keys() - {"state_dict"}:
+            checkpoint[part] = plain(checkpoint[part])
 
 
 def is_plain(value: Any) -> bool:
@@ -46,10 +48,10 @@ def plain(value: Any) -> Any:
     Raises:
         TypeError: it holds something else.
     """
+    if isinstance(value, np.generic):  # first, since a NumPy float64 is a Python float too
+        return value.item()
     if value is None or isinstance(value, (bool, int, float, str, torch.Tensor)):
         return value
-    if isinstance(value, np.generic):
-        return value.item()
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, Mapping):

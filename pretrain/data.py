@@ -46,8 +46,8 @@ def list_images(root: Path) -> list[str]:
     """Paths of all images below ``root``, relative to it, sorted."""
     if not root.is_dir():
         raise FileNotFoundError(
-            f"no folder of training images at {root}; expected images in it or in folders below it. "
-            "Put them there, or name another folder with --cfg-options data_root=FOLDER"
+            f"no folder of training images at {root}; expected images in it or in folders below "
+            "it. Put them there, or name another folder with --cfg-options data_root=FOLDER"
         )
     files = [
         os.path.relpath(os.path.join(folder, name), root)

@@ -11,11 +11,11 @@ class Decoder(nn.Module):
     Args:
         encoder: gives the conv block its kind (``Encoder.conv_block``).
         in_channels: channels of the unit's last feature map.
-        conv_blocks: blocks before the pooling, each halving height and width; 1 in the local methods,
-            0 in SimCLR (section 5.4). They keep the number of channels: the paper does not say, and so
-            the decoder stays cheap.
-        mlp_layers: linear layers; 2 (section 5.1). Hidden layers are ``in_channels`` wide, and every
-            layer is followed by a batch norm, as in SimCLR's reference code.
+        conv_blocks: blocks before the pooling, each halving height and width; 1 in the local
+            methods, 0 in SimCLR (section 5.4). They keep the number of channels: the paper does
+            not say, and so the decoder stays cheap.
+        mlp_layers: linear layers; 2 (section 5.1). Hidden layers are ``in_channels`` wide, and
+            every layer is followed by a batch norm, as in SimCLR's reference code.
         out_dim: length of the embedding; 128 (section 5.1).
     """
 
@@ -30,8 +30,8 @@ class Decoder(nn.Module):
         super().__init__()
         if mlp_layers < 1 or conv_blocks < 0:
             raise ValueError(
-                f"a decoder needs mlp_layers >= 1 and conv_blocks >= 0, got mlp_layers={mlp_layers} "
-                f"and conv_blocks={conv_blocks}"
+                f"a decoder needs mlp_layers >= 1 and conv_blocks >= 0, got "
+                f"mlp_layers={mlp_layers} and conv_blocks={conv_blocks}"
             )
         self.conv = nn.Sequential(*(encoder.conv_block(in_channels, 2) for _ in range(conv_blocks)))
         self.pool = nn.AdaptiveAvgPool2d(1)

@@ -1,7 +1,7 @@
 """The backbone file: an encoder's tensors with their provenance, and its strict reader.
 
-The only thing that crosses from pretraining to transfer. It is a safetensors file, so reading it runs no
-code. The tensors carry torchvision's names; the metadata holds one JSON object a key of
+The only thing that crosses from pretraining to transfer. It is a safetensors file, so reading it
+runs no code. The tensors carry torchvision's names; the metadata holds one JSON object a key of
 :class:`Provenance`.
 """
 
@@ -24,7 +24,11 @@ from pretrain.encoders import Encoder, build_encoder
 
 FORMAT = "loco-transfer backbone"
 FORMAT_VERSION = 1
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB in 0..1; the same in pretraining and transfer (our choice)
+IMAGENET_MEAN = (
+    0.485,
+    0.456,
+    0.406,
+)  # RGB in 0..1; the same in pretraining and transfer (our choice)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
@@ -82,8 +86,8 @@ def load_backbone(encoder: Encoder, path: str | Path) -> Provenance:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a backbone file, is damaged, was made for another encoder, or a tensor is
-            missing, unexpected or of another shape; each is listed.
+        ValueError: it is not a backbone file, is damaged, was made for another encoder, or a
+            tensor is missing, unexpected or of another shape; each is listed.
     """
     with _open(path) as file:
         provenance = _parse(file.metadata(), path)
@@ -96,8 +100,8 @@ def load_backbone(encoder: Encoder, path: str | Path) -> Provenance:
     check_tensors(encoder.state_dict(), tensors, path)
     if weights_sha256(tensors) != provenance.weights_sha256:
         raise ValueError(
-            f"the weights in {path} are not those that were exported: their sha256 differs from the "
-            "recorded one. Export or copy the file again"
+            f"the weights in {path} are not those that were exported: their sha256 differs from "
+            "the recorded one. Export or copy the file again"
         )
     encoder.load_state_dict(tensors)
     return provenance
@@ -158,14 +162,14 @@ def _parse(metadata: Mapping[str, str] | None, path: str | Path) -> Provenance:
     missing = sorted(names - metadata.keys())
     if missing:
         raise ValueError(
-            f"{path} is a safetensors file without provenance ({', '.join(missing)} missing), so no "
-            "result could be tied to it. Make a backbone file with `python -m pretrain.export`"
+            f"{path} is a safetensors file without provenance ({', '.join(missing)} missing), so "
+            "no result could be tied to it. Make a backbone file with `python -m pretrain.export`"
         )
     values = {key: json.loads(metadata[key]) for key in names}
     if values["format"] != FORMAT or values["format_version"] != FORMAT_VERSION:
         raise ValueError(
-            f"{path} is '{values['format']}' version {values['format_version']}; this release reads "
-            f"'{FORMAT}' version {FORMAT_VERSION}"
+            f"{path} is '{values['format']}' version {values['format_version']}; this release "
+            f"reads '{FORMAT}' version {FORMAT_VERSION}"
         )
     values.update(mean=tuple(values["mean"]), std=tuple(values["std"]))
     return Provenance(**values)
@@ -177,8 +181,8 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path) -> Provenance:
     stored = content.get("meta", {}).get("provenance")
     if stored is None:
         raise ValueError(
-            f"{checkpoint} carries no provenance; expected a checkpoint that `bash tools/pretrain.sh` "
-            "wrote (WORK_DIR/epoch_N.pth)"
+            f"{checkpoint} carries no provenance; expected a checkpoint that `bash "
+            "tools/pretrain.sh` wrote (WORK_DIR/epoch_N.pth)"
         )
     encoder = build_encoder(stored["encoder"])
     prefix = "encoder."
@@ -219,6 +223,7 @@ def import_torchvision(weights: str | Path, encoder_name: str, out: str | Path) 
 
 
 def main() -> None:
+    """The command line: ``python -m pretrain.export {checkpoint,torchvision} ...``."""
     parser = argparse.ArgumentParser(description="Write a backbone file.")
     commands = parser.add_subparsers(dest="command", required=True)
     checkpoint = commands.add_parser("checkpoint", help="from WORK_DIR/epoch_N.pth")
@@ -235,7 +240,9 @@ def main() -> None:
             provenance = import_torchvision(args.source, args.encoder, args.out)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
-    print(f"{args.out}: {provenance.method} {provenance.encoder}, sha256 {provenance.weights_sha256}")
+    print(
+        f"{args.out}: {provenance.method} {provenance.encoder}, sha256 {provenance.weights_sha256}"
+    )
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class LossCurves(Hook):
         self.interval = interval
 
     def before_train(self, runner: Runner) -> None:
-        """Keep the rows of a resumed run up to where it goes on; drop what a dead one wrote beyond."""
+        """Keep a resumed run's rows up to where it goes on; drop what was written beyond."""
         self._file = None
         if not is_main_process():
             return

@@ -1,7 +1,7 @@
 """LARS as SimCLR's reference code has it (You et al., 2017; section 5.1).
 
-The ports differ from it: the trust ratio here is ``eta * ||w|| / ||g + wd * w||``, and the learning rate
-goes into the momentum buffer.
+The ports differ from it: the trust ratio here is ``eta * ||w|| / ||g + wd * w||``, and the
+learning rate goes into the momentum buffer.
 """
 
 from collections.abc import Callable, Iterable
@@ -52,7 +52,9 @@ class LARS(Optimizer):
                 if weight.grad is None:
                     continue
                 grad = weight.grad.add(weight, alpha=group["weight_decay"])
-                lr = group["lr"] * (_trust_ratio(weight, grad, group["eta"]) if group["adapt"] else 1)
+                lr = group["lr"] * (
+                    _trust_ratio(weight, grad, group["eta"]) if group["adapt"] else 1
+                )
                 state = self.state[weight]
                 if "momentum_buffer" not in state:
                     state["momentum_buffer"] = torch.zeros_like(weight)

@@ -1,4 +1,4 @@
-"""What the two trainers share around mmengine's Runner: arguments, work folder, the start of a run."""
+"""What the two trainers share around mmengine's Runner: arguments, work folder, start."""
 
 import argparse
 import fcntl
@@ -41,8 +41,8 @@ def main(description: str, prepare: Callable[[Config, int], None]) -> None:
     Args:
         description: for ``--help``.
         prepare: puts the values of the documented names (``data_root``, ...) where they belong and
-            checks the inputs; is given the config and the number of processes, and raises ValueError or
-            FileNotFoundError for a user's mistake.
+            checks the inputs; is given the config and the number of processes, and raises
+            ValueError or FileNotFoundError for a user's mistake.
     """
     args = parse_args(description)
     try:
@@ -54,7 +54,9 @@ def main(description: str, prepare: Callable[[Config, int], None]) -> None:
             init_dist(args.launcher, backend=backend)
         prepare(cfg, int(os.environ.get("WORLD_SIZE", "1")))
         if is_finished(Path(cfg.work_dir), config_hash(cfg), resume=args.resume):
-            print(f"{cfg.work_dir} holds the finished run of this config; nothing to do", flush=True)
+            print(
+                f"{cfg.work_dir} holds the finished run of this config; nothing to do", flush=True
+            )
             return
         lock = lock_folder(Path(cfg.work_dir)) if is_main_process() else None
     except (ValueError, FileNotFoundError) as error:
@@ -125,7 +127,8 @@ def lock_folder(work_dir: Path) -> TextIO:
     except BlockingIOError:
         file.close()
         raise ValueError(
-            f"another run is at work in {work_dir}; wait for it, stop it, or choose another --work-dir"
+            f"another run is at work in {work_dir}; wait for it, stop it, or choose another "
+            "--work-dir"
         ) from None
     return file
 
@@ -142,4 +145,3 @@ def per_process(global_batch_size: int, world_size: int) -> int:
             "evenly; choose another number of processes or --cfg-options global_batch_size=N"
         )
     return global_batch_size // world_size
-

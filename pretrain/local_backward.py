@@ -1,9 +1,9 @@
 """The streamed backward: one forward a segment, activations freed as soon as their units are done.
 
-Section 4.1 observes that sharing a stage leaves the forward pass alone and doubles only the backward.
-Here not even that is doubled: through a shared segment the lower unit needs the gradient of the *input*
-only, to reach what lies below; the gradient of the *parameters* is linear in the output's gradient, so
-it is taken once, from the sum over the units, when the last of them has come.
+Section 4.1 observes that sharing a stage leaves the forward pass alone and doubles only the
+backward. Here not even that is doubled: through a shared segment the lower unit needs the gradient
+of the *input* only, to reach what lies below; the gradient of the *parameters* is linear in the
+output's gradient, so it is taken once, from the sum over the units, when the last of them has come.
 """
 
 from collections.abc import Callable, Sequence
@@ -86,8 +86,8 @@ class _Segment:
     def backward(self, unit: Unit, grad: Tensor, on_ready: OnReady) -> Tensor | None:
         """Take one unit's gradient of the output; give its gradient of the input.
 
-        That is None where the unit begins here. The parameters' gradient waits for the last unit that
-        the segment belongs to; then everything that the segment kept is dropped.
+        That is None where the unit begins here. The parameters' gradient waits for the last unit
+        that the segment belongs to; then everything that the segment kept is dropped.
         """
         assert self.input is not None and self.output is not None
         last = unit is self.units[-1]

@@ -1,5 +1,7 @@
 """InfoNCE (Eq. 1) over two views, with negatives from every process."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -21,7 +23,9 @@ def info_nce(embeddings: Tensor, temperature: float) -> Tensor:
     """
     rows = embeddings.shape[0]
     if rows % 2:
-        raise ValueError(f"InfoNCE needs two views of each image, got an odd number of rows: {rows}")
+        raise ValueError(
+            f"InfoNCE needs two views of each image, got an odd number of rows: {rows}"
+        )
     if embeddings.dtype in (torch.float16, torch.bfloat16):
         embeddings = embeddings.float()
     queries = F.normalize(embeddings, dim=1)  # (2N, D)
@@ -49,13 +53,13 @@ def gather(tensor: Tensor) -> Tensor:
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, tensor: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
         parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, tensor.contiguous())
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         grad = grad.contiguous()
         dist.all_reduce(grad)
         return grad.chunk(dist.get_world_size())[dist.get_rank()]

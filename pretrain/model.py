@@ -1,4 +1,4 @@
-"""``LocalContrastive``: SimCLR, Greedy InfoMax and LoCo, told apart by their layout of units alone."""
+"""``LocalContrastive``: SimCLR, Greedy InfoMax and LoCo, told apart by their units alone."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -89,9 +89,7 @@ class LocalContrastive(BaseModel):
         names = (f"loss_{unit.name}" for unit in self.units)
         return OrderedDict(zip(names, losses, strict=True))
 
-    def train_step(
-        self, data: dict[str, Tensor], optim_wrapper: OptimWrapper
-    ) -> dict[str, Tensor]:
+    def train_step(self, data: dict[str, Tensor], optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """One step on one process; :class:`pretrain.parallel.LocalDistributed` has that of many."""
         losses = self.local_gradients(data, optim_wrapper)
         optim_wrapper.step()
@@ -108,9 +106,7 @@ class LocalContrastive(BaseModel):
         """Channels of each unit's last feature map."""
         channels_at = {}
         stop = 0
-        for stage, channels in zip(
-            self.encoder.stages(), self.encoder.out_channels, strict=True
-        ):
+        for stage, channels in zip(self.encoder.stages(), self.encoder.out_channels, strict=True):
             for _ in stage:
                 stop += 1
                 channels_at[stop] = channels

@@ -32,10 +32,8 @@ class LocalDistributed(nn.Module):
             for tensor in [*module.parameters(), *module.buffers()]:
                 dist.broadcast(tensor, src=0)
 
-    def train_step(
-        self, data: dict[str, Tensor], optim_wrapper: OptimWrapper
-    ) -> dict[str, Tensor]:
-        """As :meth:`LocalContrastive.train_step`, over the global batch; losses are averaged too."""
+    def train_step(self, data: dict[str, Tensor], optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """As :meth:`LocalContrastive.train_step`, over the global batch; losses are averages."""
         losses = self.module.local_gradients(data, optim_wrapper, self._start_average)
         self._finish_averages()
         optim_wrapper.step()
@@ -44,8 +42,8 @@ class LocalDistributed(nn.Module):
         dist.all_reduce(stacked)
         return dict(zip(losses, stacked / dist.get_world_size(), strict=True))
 
-    def forward(self, *args, **kwargs):
-        return self.module(*args, **kwargs)
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.module(images)
 
     def _start_average(self, parameters: Sequence[nn.Parameter]) -> None:
         grads = [p.grad for p in parameters if p.grad is not None]

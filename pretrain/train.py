@@ -30,8 +30,9 @@ def prepare(cfg: Config, world_size: int) -> None:
     batch = cfg.global_batch_size
     if not 2 <= batch <= images:
         raise ValueError(
-            f"a global batch of {batch} from {images} images under {cfg.data_root}; InfoNCE needs at "
-            "least 2, and an epoch at least one whole batch: set --cfg-options global_batch_size=N"
+            f"a global batch of {batch} from {images} images under {cfg.data_root}; InfoNCE needs "
+            "at least 2, and an epoch at least one whole batch: set --cfg-options "
+            "global_batch_size=N"
         )
     cfg.train_dataloader.batch_size = per_process(batch, world_size)
     lr = cfg.base_lr * batch / 256
@@ -43,14 +44,15 @@ def prepare(cfg: Config, world_size: int) -> None:
 
 
 def dataset_name(states: dict[str, Any], data_root: str, images: int) -> str:
-    """The protocol's dataset only if the folder holds as many images; else the folder's own name."""
+    """The protocol's dataset if the folder holds as many images; else the folder's own name."""
     if images == states["images"]:
         return states["dataset"]
     return f"{Path(data_root).name} ({images} images)"
 
 
 def schedule(epochs: int, warmup_epochs: int) -> list[dict[str, Any]]:
-    """Linear warm-up from 0, then cosine to 0 without restart, stepped every iteration (section 5.1).
+    """Linear warm-up from 0, then cosine to 0 without restart, stepped every iteration (section
+    5.1).
 
     Raises:
         ValueError: the warm-up does not fit.

@@ -1,8 +1,8 @@
 """A method is a layout of local units over the encoder's stages (Fig. 1).
 
-A unit is a span of residual blocks with a decoder and an InfoNCE loss at its end; its gradient stops
-where the unit begins. SimCLR is one unit over everything, Greedy InfoMax one a stage, LoCo one for each
-pair of neighbouring stages, so that every middle stage is shared by two units.
+A unit is a span of residual blocks with a decoder and an InfoNCE loss at its end; its gradient
+stops where the unit begins. SimCLR is one unit over everything, Greedy InfoMax one a stage, LoCo
+one for each pair of neighbouring stages, so that every middle stage is shared by two units.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,7 +45,9 @@ def build_units(layout: str | StageSpans, encoder: Encoder) -> tuple[Unit, ...]:
         spans = layout
     ends = [0, *accumulate(len(stage) for stage in encoder.stages())]
     for span in spans:
-        if list(span) != list(range(span[0], span[-1] + 1)) or not 0 <= span[0] <= span[-1] < len(names):
+        if list(span) != list(range(span[0], span[-1] + 1)) or not 0 <= span[0] <= span[-1] < len(
+            names
+        ):
             raise ValueError(
                 f"unit {tuple(span)} is not a run of neighbouring stages of {encoder.name}, "
                 f"whose stages are 0 to {len(names) - 1} ({', '.join(names)}); "
@@ -66,8 +68,8 @@ def check_units(units: Sequence[Unit], num_blocks: int) -> None:
     """
     if not units or units[0].start != 0 or units[-1].stop != num_blocks:
         raise ValueError(
-            f"the units {_spans(units)} must begin at block 0 and end at block {num_blocks}, the end "
-            "of the encoder"
+            f"the units {_spans(units)} must begin at block 0 and end at block {num_blocks}, the "
+            "end of the encoder"
         )
     for unit in units:
         if unit.start >= unit.stop:
@@ -75,8 +77,8 @@ def check_units(units: Sequence[Unit], num_blocks: int) -> None:
     for lower, upper in pairwise(units):
         if not (lower.start < upper.start <= lower.stop < upper.stop):
             raise ValueError(
-                f"units {_spans([lower, upper])}: the upper one must begin inside or right after the "
-                "lower one, and end beyond it"
+                f"units {_spans([lower, upper])}: the upper one must begin inside or right after "
+                "the lower one, and end beyond it"
             )
 
 
@@ -84,8 +86,8 @@ def segment_bounds(units: Sequence[Unit]) -> list[tuple[int, int]]:
     """Cut the chain of blocks wherever a unit begins or ends.
 
     Returns:
-        The (start, stop) of every segment, in order. All blocks of a segment belong to the same units,
-        so a segment is the largest piece that can run forward and backward as one.
+        The (start, stop) of every segment, in order. All blocks of a segment belong to the same
+        units, so a segment is the largest piece that can run forward and backward as one.
     """
     cuts = sorted({cut for unit in units for cut in (unit.start, unit.stop)})
     return list(pairwise(cuts))

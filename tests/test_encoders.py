@@ -21,7 +21,9 @@ def test_resnet50_is_torchvisions_without_the_fc():
         ):
             expected = layer(expected)
             assert torch.equal(found, expected)
-    assert sum(p.numel() for p in ours.parameters()) == 25_557_032 - 2_049_000  # fc: 2048 x 1000 + 1000
+    assert (
+        sum(p.numel() for p in ours.parameters()) == 25_557_032 - 2_049_000
+    )  # fc: 2048 x 1000 + 1000
 
 
 @pytest.mark.parametrize("name", ENCODERS)

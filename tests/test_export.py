@@ -100,7 +100,7 @@ def test_changed_weights_are_noticed(file):
 
 
 def test_another_encoder_is_refused(file):
-    with pytest.raises(ValueError, match="holds the weights of resnet_tiny, .* asks for resnet50"):
+    with pytest.raises(ValueError, match=r"holds the weights of resnet_tiny, .* asks for resnet50"):
         load_backbone(build_encoder("resnet50"), file)
 
 

@@ -57,6 +57,8 @@ def test_bias_and_norm_are_excluded():
     assert [id(p) for p in weights["params"]] == [id(model[0].weight)]
     assert weights["weight_decay"] == 1e-6 and weights["adapt"]
     assert {id(p) for p in others["params"]} == {
-        id(model[0].bias), id(model[1].weight), id(model[1].bias)
+        id(model[0].bias),
+        id(model[1].weight),
+        id(model[1].bias),
     }
     assert others["weight_decay"] == 0 and not others["adapt"]

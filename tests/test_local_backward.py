@@ -1,4 +1,4 @@
-"""The streamed backward against the slow formulation: stages copied, inputs detached, unit by unit."""
+"""The streamed backward against the slow formulation: stages copied, inputs detached."""
 
 import copy
 
@@ -33,8 +33,11 @@ def loss(embeddings):
 
 
 def slow_gradients(encoder, units, decoders, images):
-    """Every unit by itself: a copy of the encoder below it gives a constant input, another copy of its
-    blocks runs alone and is differentiated by autograd end to end; the copies' gradients are added."""
+    """Every unit by itself, from copies of the encoder.
+
+    One copy runs below the unit and gives a constant input; in another the unit's blocks run alone,
+    differentiated by autograd from end to end. The gradients of the copies are added.
+    """
     losses, total = [], {name: torch.zeros_like(p) for name, p in encoder.named_parameters()}
     decoder_grads = []
     for unit, decoder in zip(units, decoders, strict=True):
@@ -160,7 +163,9 @@ def test_impossible_layouts_are_refused(units, words):
 
 
 def test_an_unknown_method_lists_the_known_ones():
-    with pytest.raises(ValueError, match="unknown method 'byol'; the methods are: simclr, gim, loco"):
+    with pytest.raises(
+        ValueError, match="unknown method 'byol'; the methods are: simclr, gim, loco"
+    ):
         build_units("byol", build_encoder("resnet_tiny"))
 
 

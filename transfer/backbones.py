@@ -1,4 +1,4 @@
-"""Our encoders as mmdetection backbones: the very modules that pretraining trained, partly frozen."""
+"""Our encoders as mmdetection backbones: the modules that pretraining trained, partly frozen."""
 
 from collections.abc import Iterator, Sequence
 
@@ -16,8 +16,8 @@ from pretrain.export import load_backbone
 class TransferBackbone(BaseModule):
     """An encoder of :mod:`pretrain.encoders` that gives its stages' features to a neck.
 
-    Frozen stages run without an autograd graph; their parameters take no gradient and their batch norms
-    stay in eval mode, whatever ``train()`` says.
+    Frozen stages run without an autograd graph; their parameters take no gradient and their batch
+    norms stay in eval mode, whatever ``train()`` says.
 
     Args:
         encoder: a name in :data:`pretrain.encoders.ENCODERS`.
@@ -44,8 +44,8 @@ class TransferBackbone(BaseModule):
         self.out_stages = tuple(range(stages)) if out_stages is None else tuple(out_stages)
         if not 0 <= frozen_stages <= stages or not set(self.out_stages) <= set(range(stages)):
             raise ValueError(
-                f"{encoder} has the stages {', '.join(self.encoder.stage_names)}: frozen_stages must "
-                f"be 0 to {stages} and out_stages among 0 to {stages - 1}, got "
+                f"{encoder} has the stages {', '.join(self.encoder.stage_names)}: frozen_stages "
+                f"must be 0 to {stages} and out_stages among 0 to {stages - 1}, got "
                 f"{frozen_stages} and {self.out_stages}"
             )
         self.frozen_stages = frozen_stages
@@ -88,7 +88,10 @@ class TransferBackbone(BaseModule):
         frozen = {id(module) for part in self._frozen_modules() for module in part.modules()}
         for name, module in self.encoder.named_modules():
             if id(module) in frozen:
-                own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+                own = [
+                    *module.named_parameters(recurse=False),
+                    *module.named_buffers(recurse=False),
+                ]
                 for key, tensor in own:
                     yield f"{name}.{key}", tensor
 

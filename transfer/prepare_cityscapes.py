@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def convert(data_root: Path, split: str, workers: int = 1, progress: bool = Fals
         return False
     bar = {"total": len(pairs), "desc": f"cityscapes {split}", "unit": "image"}
     if workers > 1:
-        with ProcessPoolExecutor(workers) as pool:
+        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
             read = pool.map(read_instances, pairs, chunksize=8)
             results = list(tqdm(read, **bar, disable=not progress, mininterval=1))
     else:

@@ -35,9 +35,7 @@ Point = tuple[int, int]
 Loop = list[Point]
 Walk = list[tuple[Point, Point]]  # where an edge starts, and the way it runs
 RIGHT, DOWN, LEFT, UP = (1, 0), (0, 1), (-1, 0), (0, -1)
-# Where two pixels touch at a corner only, a walk stays on one's side or goes on along the other.
-APART = {RIGHT: DOWN, DOWN: LEFT, LEFT: UP, UP: RIGHT}
-JOINED = {RIGHT: UP, UP: LEFT, LEFT: DOWN, DOWN: RIGHT}
+TURN_LEFT = {RIGHT: UP, UP: LEFT, LEFT: DOWN, DOWN: RIGHT}
 
 
 def write_coco_split(root: Path, split: str, scenes: Iterable[Scene], digest: Any) -> None:
@@ -134,7 +132,7 @@ def rle(mask: Array) -> dict[str, Any]:
 
 def polygons(mask: Array) -> list[Loop]:
     """Polygons along pixel edges that cover exactly the mask; a mask with holes is cut in two."""
-    loops = [[edge[0] for edge in loop] for loop in _boundaries(mask, APART)]
+    loops = [[edge[0] for edge in loop] for loop in _boundaries(mask)]
     for loop in loops:
         if _doubled_area(loop) < 0:  # runs the other way round: a hole
             row = (min(y for _, y in loop) + max(y for _, y in loop)) // 2
@@ -146,7 +144,7 @@ def polygons(mask: Array) -> list[Loop]:
 
 def outermost_pixels(mask: Array) -> Loop:
     """The polygon through the outermost pixels of a mask that is one piece without holes."""
-    (loop,) = _boundaries(mask, JOINED)
+    (loop,) = _boundaries(mask)
     # The pixel on the right of an edge, by the way the edge runs.
     aside = {RIGHT: (0, 0), DOWN: (-1, 0), LEFT: (-1, -1), UP: (0, -1)}
     pixels = [(x + aside[way][0], y + aside[way][1]) for (x, y), way in loop]
@@ -155,7 +153,7 @@ def outermost_pixels(mask: Array) -> Loop:
     )
 
 
-def _boundaries(mask: Array, turn: dict[Point, Point]) -> list[Walk]:
+def _boundaries(mask: Array) -> list[Walk]:
     """The closed walks along pixel edges that keep the mask on their right."""
     padded = np.pad(mask, 1).astype(np.int8)
     down, across = np.diff(padded, axis=0)[:, 1:-1], np.diff(padded, axis=1)[1:-1]
@@ -179,8 +177,8 @@ def _boundaries(mask: Array, turn: dict[Point, Point]) -> list[Walk]:
             if not ways[point]:
                 del ways[point]
             point = (point[0] + way[0], point[1] + way[1])
-            if point != start:
-                way = turn[way] if len(ways[point]) > 1 else next(iter(ways[point]))
+            if point != start:  # with two ways on, pixels touch at a corner: one walk joins them
+                way = TURN_LEFT[way] if len(ways[point]) > 1 else next(iter(ways[point]))
         walks.append(walk)
     return walks
 

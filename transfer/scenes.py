@@ -139,22 +139,23 @@ def _finished(root: Path, wanted: dict[str, Any]) -> SceneFolder | None:
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return None
     mend = f"Choose another folder, or delete this one: rm -r {root}"
-    if not (root / CARD).is_file():
-        raise ValueError(f"{root} exists and was not written by transfer.scenes. {mend}")
-    card = json.loads((root / CARD).read_text(encoding="utf-8"))
-    if card["parameters"] != wanted:
-        found, asked = card["parameters"], wanted
-        differing = [key for key in asked if found.get(key) != asked[key]]
+    try:
+        card = json.loads((root / CARD).read_text(encoding="utf-8"))
+        found, fingerprint, files = card["parameters"], card["fingerprint"], set(card["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{root} exists and was not written by transfer.scenes. {mend}") from error
+    if found != wanted:
+        differing = [key for key in wanted if found.get(key) != wanted[key]]
         there = ", ".join(f"{key} {found.get(key)}" for key in differing)
-        here = ", ".join(f"{key} {asked[key]}" for key in differing)
+        here = ", ".join(f"{key} {wanted[key]}" for key in differing)
         raise ValueError(f"{root} holds other scenes: {there}, where {here} was asked for. {mend}")
-    missing = sorted(set(card["files"]) - _files(root))
+    missing = sorted(files - _files(root))
     if missing:
         raise ValueError(
-            f"{root} lacks {len(missing)} of the {len(card['files'])} files that were written, "
-            f"such as {missing[0]}. {mend}"
+            f"{root} lacks {len(missing)} of the {len(files)} files that were written, such as "
+            f"{missing[0]}. {mend}"
         )
-    return SceneFolder(root, wanted, card["fingerprint"], reused=True)
+    return SceneFolder(root, wanted, fingerprint, reused=True)
 
 
 def _files(folder: Path) -> set[str]:

@@ -1,11 +1,10 @@
 """``tools/dist_train.sh CONFIG``: config -> mmengine Runner with mmdetection -> run record.
 
-Names that ``--cfg-options`` may set, and that find their places here: ``backbone_file``, ``data_root``,
-``max_epochs``, ``global_batch_size``, ``seed``.
+Names that ``--cfg-options`` may set, and that find their places here: ``backbone_file``,
+``data_root``, ``max_epochs``, ``global_batch_size``, ``seed``.
 """
 
 from pathlib import Path
-from typing import Any
 
 from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
@@ -37,7 +36,7 @@ def prepare_backbone(cfg: Config) -> None:
     """Give the model its backbone file, after reading all of it.
 
     Raises:
-        ValueError: the file and the config disagree about method, encoder, tensors or normalisation.
+        ValueError: file and config disagree about method, encoder, tensors or normalisation.
     """
     cfg.model.backbone.backbone_file = cfg.backbone_file
     encoder = build_encoder(cfg.model.backbone.encoder)
@@ -74,8 +73,8 @@ def check_normalisation(preprocessor: ConfigDict, provenance: Provenance, path: 
     )
     if not same or not preprocessor.bgr_to_rgb:
         raise ValueError(
-            f"{path} was pretrained on RGB images with mean {pretrained[0]} and std {pretrained[1]}, "
-            f"the detector's data_preprocessor has mean {here[0]}, std {here[1]}, "
+            f"{path} was pretrained on RGB images with mean {pretrained[0]} and std "
+            f"{pretrained[1]}, the detector's data_preprocessor has mean {here[0]}, std {here[1]}, "
             f"bgr_to_rgb={preprocessor.bgr_to_rgb}; make model.data_preprocessor agree"
         )
 
@@ -105,11 +104,11 @@ def prepare_data(cfg: Config) -> None:
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         evaluator.ann_file = str(root / val.ann_file)
     images = [summary.images for summary in summaries]
-    states: dict[str, Any] = cfg.protocol.states
-    as_stated = images == [states["train_images"], states["val_images"]]
-    name = states["dataset"] if as_stated else f"{root.resolve().name} ({images[0]}+{images[1]} images)"
+    states = cfg.protocol.states
+    as_stated = images == [states.train_images, states.val_images]
+    folder = f"{root.resolve().name} ({images[0]}+{images[1]} images)"
     cfg.dataset = {
-        "name": name,
+        "name": states.dataset if as_stated else folder,
         "train_images": images[0],
         "val_images": images[1],
         "fingerprints": [summary.fingerprint for summary in summaries],

@@ -1,21 +1,30 @@
 """COCO 2017, the 1x schedule of mmdetection 3.3.0: 12 epochs at batch 16 (section 5.2).
 
-Set by name: --cfg-options backbone_file=... data_root=... max_epochs=... global_batch_size=... seed=...
+Set by name: --cfg-options backbone_file=... data_root=... max_epochs=... global_batch_size=...
+seed=...
 """
-_base_ = [
-    'mmdet::_base_/datasets/coco_instance.py', 'mmdet::_base_/schedules/schedule_1x.py']
 
-data_root = 'data/coco'
+_base_ = ["mmdet::_base_/datasets/coco_instance.py", "mmdet::_base_/schedules/schedule_1x.py"]
+
+data_root = "data/coco"
 max_epochs = 12
 global_batch_size = 16
 base_lr = 0.02  # for base_batch_size images; scaled linearly
 base_batch_size = 16
 
 protocol = dict(
-    name='frozen_1x',
+    name="frozen_1x",
     states=dict(
-        dataset='coco2017', train_images=118287, val_images=5000, epochs=12, global_batch_size=16,
-        train_scale='(1333, 800)', frozen_stages=4, lr=0.02))
+        dataset="coco2017",
+        train_images=118287,
+        val_images=5000,
+        epochs=12,
+        global_batch_size=16,
+        train_scale="(1333, 800)",
+        frozen_stages=4,
+        lr=0.02,
+    ),
+)
 
 train_cfg = dict(val_interval=4)
 auto_scale_lr = None  # done by base_lr, with the arithmetic in the log

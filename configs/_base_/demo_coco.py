@@ -1,36 +1,51 @@
 """The drawn scenes in COCO's format."""
-_base_ = ['mmdet::_base_/datasets/coco_instance.py']
 
-data_root = 'demo_out/data/coco'
+_base_ = ["mmdet::_base_/datasets/coco_instance.py"]
+
+data_root = "demo_out/data/coco"
 max_epochs = 5
 protocol = dict(
-    name='demo_frozen',
+    name="demo_frozen",
     states=dict(
-        dataset='scenes_coco', train_images=400, val_images=60, epochs=5, global_batch_size=8,
-        train_scale='(128, 128)', frozen_stages=4, lr=0.02))
+        dataset="scenes_coco",
+        train_images=400,
+        val_images=60,
+        epochs=5,
+        global_batch_size=8,
+        train_scale="(128, 128)",
+        frozen_stages=4,
+        lr=0.02,
+    ),
+)
 
-metainfo = dict(classes=('disc', 'square', 'triangle', 'star', 'cross'))
+metainfo = dict(classes=("disc", "square", "triangle", "star", "cross"))
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(type='Resize', scale=(128, 128), keep_ratio=True),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs')]
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(type="Resize", scale=(128, 128), keep_ratio=True),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="PackDetInputs"),
+]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(128, 128), keep_ratio=True),
+    dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=(128, 128), keep_ratio=True),
     dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))]
+        type="PackDetInputs",
+        meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
+    ),
+]
 train_dataloader = dict(
     num_workers=1,
     dataset=dict(
-        metainfo=metainfo, filter_cfg=dict(filter_empty_gt=True, min_size=8),
-        pipeline=train_pipeline))
-val_dataloader = dict(
-    num_workers=1, dataset=dict(metainfo=metainfo, pipeline=test_pipeline))
+        metainfo=metainfo,
+        filter_cfg=dict(filter_empty_gt=True, min_size=8),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(num_workers=1, dataset=dict(metainfo=metainfo, pipeline=test_pipeline))
 test_dataloader = val_dataloader
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=5, val_interval=5)
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=5, val_interval=5)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=30),
-    dict(type='MultiStepLR', by_epoch=True, milestones=[4], gamma=0.1)]
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=30),
+    dict(type="MultiStepLR", by_epoch=True, milestones=[4], gamma=0.1),
+]

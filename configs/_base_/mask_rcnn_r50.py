@@ -1,25 +1,28 @@
-"""Mask R-CNN on a frozen ResNet-50: SyncBN in FPN, box and mask head; 4conv-1fc box head (section 5.2)."""
-_base_ = ['mmdet::_base_/models/mask-rcnn_r50_fpn.py', 'mmdet::_base_/default_runtime.py']
-custom_imports = dict(
-    imports=['transfer.backbones', 'transfer.hooks', 'pretrain.checkpoint'])
+"""Mask R-CNN on a frozen ResNet-50 (section 5.2).
 
-norm_cfg = dict(type='SyncBN', requires_grad=True)
+SyncBN in FPN, box and mask head; a 4conv-1fc box head.
+"""
+
+_base_ = ["mmdet::_base_/models/mask-rcnn_r50_fpn.py", "mmdet::_base_/default_runtime.py"]
+custom_imports = dict(imports=["transfer.backbones", "transfer.hooks", "pretrain.checkpoint"])
+
+norm_cfg = dict(type="SyncBN", requires_grad=True)
 model = dict(
-    backbone=dict(
-        _delete_=True, type='TransferBackbone', encoder='resnet50', frozen_stages=4),
+    backbone=dict(_delete_=True, type="TransferBackbone", encoder="resnet50", frozen_stages=4),
     neck=dict(norm_cfg=norm_cfg),
     roi_head=dict(
-        bbox_head=dict(
-            type='Shared4Conv1FCBBoxHead', conv_out_channels=256, norm_cfg=norm_cfg),
-        mask_head=dict(norm_cfg=norm_cfg)))
+        bbox_head=dict(type="Shared4Conv1FCBBoxHead", conv_out_channels=256, norm_cfg=norm_cfg),
+        mask_head=dict(norm_cfg=norm_cfg),
+    ),
+)
 
 seed = 0
 default_hooks = dict(
-    logger=dict(interval=50, ignore_last=False),
-    checkpoint=dict(interval=1, max_keep_ckpts=2))
+    logger=dict(interval=50, ignore_last=False), checkpoint=dict(interval=1, max_keep_ckpts=2)
+)
 custom_hooks = [
-    dict(type='FrozenCheck'),
-    dict(type='DetectionPictures', count=6),
-    dict(type='TransferRecord'),
-    dict(type='PlainCheckpoint'),
+    dict(type="FrozenCheck"),
+    dict(type="DetectionPictures", count=6),
+    dict(type="TransferRecord"),
+    dict(type="PlainCheckpoint"),
 ]

@@ -2,12 +2,20 @@
 
 Set by name: --cfg-options data_root=... epochs=... warmup_epochs=... global_batch_size=... seed=...
 """
-custom_imports = dict(
-    imports=['pretrain.model', 'pretrain.data', 'pretrain.lars', 'pretrain.parallel',
-             'pretrain.hooks', 'pretrain.checkpoint'])
-default_scope = 'mmengine'
 
-data_root = 'data/imagenet/train'
+custom_imports = dict(
+    imports=[
+        "pretrain.model",
+        "pretrain.data",
+        "pretrain.lars",
+        "pretrain.parallel",
+        "pretrain.hooks",
+        "pretrain.checkpoint",
+    ]
+)
+default_scope = "mmengine"
+
+data_root = "data/imagenet/train"
 epochs = 800  # section 5.1; 100 in the ablations
 warmup_epochs = 10  # section 5.1
 global_batch_size = 4096  # section 5.1
@@ -15,44 +23,48 @@ base_lr = 0.3  # for 256 images: 0.3 x 4096 / 256 = 4.8, section 5.1
 seed = 0
 
 protocol = dict(
-    name='pretrain',
-    states=dict(dataset='imagenet1k', images=1281167, epochs=(100, 800), global_batch_size=4096))
+    name="pretrain",
+    states=dict(dataset="imagenet1k", images=1281167, epochs=(100, 800), global_batch_size=4096),
+)
 
 model = dict(
-    type='LocalContrastive',
-    encoder='resnet50',
+    type="LocalContrastive",
+    encoder="resnet50",
     decoder=dict(conv_blocks=1, mlp_layers=2, out_dim=128),  # section 5.4
     temperature=0.1,  # SimCLR
     data_preprocessor=dict(
-        type='TwoViewPreprocessor', mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)))
+        type="TwoViewPreprocessor", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+    ),
+)
 
 train_dataloader = dict(
     num_workers=8,
     persistent_workers=True,
     drop_last=True,
     pin_memory=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
-    dataset=dict(
-        type='TwoViewImages',
-        augmentation=dict(size=224, jitter=1.0, blur=True)))
+    sampler=dict(type="DefaultSampler", shuffle=True),
+    collate_fn=dict(type="default_collate"),
+    dataset=dict(type="TwoViewImages", augmentation=dict(size=224, jitter=1.0, blur=True)),
+)
 
 optim_wrapper = dict(
-    type='OptimWrapper',
-    constructor='ExcludeBiasAndNorm',
-    optimizer=dict(type='LARS', momentum=0.9, weight_decay=1e-6, eta=0.001))  # SimCLR
+    type="OptimWrapper",
+    constructor="ExcludeBiasAndNorm",
+    optimizer=dict(type="LARS", momentum=0.9, weight_decay=1e-6, eta=0.001),
+)  # SimCLR
 
 train_cfg = dict(by_epoch=True)
-model_wrapper_cfg = dict(type='LocalDistributed')
-sync_bn = 'torch'  # norm statistics over the global batch, as in SimCLR
+model_wrapper_cfg = dict(type="LocalDistributed")
+sync_bn = "torch"  # norm statistics over the global batch, as in SimCLR
 
 default_hooks = dict(
-    logger=dict(type='LoggerHook', interval=10, ignore_last=False),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2))
+    logger=dict(type="LoggerHook", interval=10, ignore_last=False),
+    checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=2),
+)
 custom_hooks = [
-    dict(type='LossCurves', interval=10),
-    dict(type='PretrainRecord'),
-    dict(type='PlainCheckpoint'),
+    dict(type="LossCurves", interval=10),
+    dict(type="PretrainRecord"),
+    dict(type="PlainCheckpoint"),
 ]
-env_cfg = dict(dist_cfg=dict(backend='nccl'))
+env_cfg = dict(dist_cfg=dict(backend="nccl"))
 log_processor = dict(window_size=10)

@@ -2,7 +2,8 @@
 
 bash tools/dist_train.sh configs/demo/mask_rcnn_gim.py
 """
-_base_ = ['../_base_/demo_mask_rcnn.py', '../_base_/demo_coco.py']
 
-method = 'gim'
-backbone_file = 'demo_out/runs/pretrain_gim/backbone.safetensors'
+_base_ = ["../_base_/demo_mask_rcnn.py", "../_base_/demo_coco.py"]
+
+method = "gim"
+backbone_file = "demo_out/runs/pretrain_gim/backbone.safetensors"

@@ -2,7 +2,8 @@
 
 bash tools/dist_train.sh configs/demo/mask_rcnn_loco.py
 """
-_base_ = ['../_base_/demo_mask_rcnn.py', '../_base_/demo_coco.py']
 
-method = 'loco'
-backbone_file = 'demo_out/runs/pretrain_loco/backbone.safetensors'
+_base_ = ["../_base_/demo_mask_rcnn.py", "../_base_/demo_coco.py"]
+
+method = "loco"
+backbone_file = "demo_out/runs/pretrain_loco/backbone.safetensors"

@@ -2,9 +2,9 @@
 
 bash tools/dist_train.sh configs/demo/mask_rcnn_loco_cityscapes.py
 """
-_base_ = ['../_base_/demo_mask_rcnn.py', '../_base_/demo_cityscapes.py']
 
-method = 'loco'
-backbone_file = 'demo_out/runs/pretrain_loco/backbone.safetensors'
-model = dict(
-    roi_head=dict(bbox_head=dict(num_classes=8), mask_head=dict(num_classes=8)))
+_base_ = ["../_base_/demo_mask_rcnn.py", "../_base_/demo_cityscapes.py"]
+
+method = "loco"
+backbone_file = "demo_out/runs/pretrain_loco/backbone.safetensors"
+model = dict(roi_head=dict(bbox_head=dict(num_classes=8), mask_head=dict(num_classes=8)))

@@ -2,7 +2,8 @@
 
 bash tools/dist_train.sh configs/demo/mask_rcnn_random.py
 """
-_base_ = ['../_base_/demo_mask_rcnn.py', '../_base_/demo_coco.py']
 
-method = 'random'
+_base_ = ["../_base_/demo_mask_rcnn.py", "../_base_/demo_coco.py"]
+
+method = "random"
 backbone_file = None

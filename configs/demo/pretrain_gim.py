@@ -2,6 +2,7 @@
 
 bash tools/pretrain.sh configs/demo/pretrain_gim.py
 """
-_base_ = ['../_base_/demo_pretrain.py']
 
-method = 'gim'
+_base_ = ["../_base_/demo_pretrain.py"]
+
+method = "gim"

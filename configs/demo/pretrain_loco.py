@@ -2,6 +2,7 @@
 
 bash tools/pretrain.sh configs/demo/pretrain_loco.py
 """
-_base_ = ['../_base_/demo_pretrain.py']
 
-method = 'loco'
+_base_ = ["../_base_/demo_pretrain.py"]
+
+method = "loco"

@@ -2,7 +2,8 @@
 
 bash tools/pretrain.sh configs/demo/pretrain_simclr.py
 """
-_base_ = ['../_base_/demo_pretrain.py']
 
-method = 'simclr'
+_base_ = ["../_base_/demo_pretrain.py"]
+
+method = "simclr"
 model = dict(decoder=dict(conv_blocks=0))

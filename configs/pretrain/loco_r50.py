@@ -4,6 +4,7 @@ bash tools/pretrain.sh configs/pretrain/loco_r50.py
 Gives the backbone of Table 1 and of the 800-epoch block of Tables 2 and 3; with
 --cfg-options epochs=100 that of the 100-epoch block. Cost: not measured.
 """
-_base_ = ['../_base_/pretrain.py']
 
-method = 'loco'
+_base_ = ["../_base_/pretrain.py"]
+
+method = "loco"

@@ -11,8 +11,8 @@ Block = tuple[nn.Module, ...]
 class Encoder(nn.Module):
     """A convolutional network seen as a chain of stages of residual blocks (section 4, Fig. 1).
 
-    A subclass sets the attributes below and implements :meth:`stages`. Its parameters keep the names
-    that torchvision gives them, so a backbone file needs no renaming anywhere.
+    A subclass sets the attributes below and implements :meth:`stages`. Its parameters keep the
+    names that torchvision gives them, so a backbone file needs no renaming anywhere.
 
     Attributes:
         name: the name under which :func:`pretrain.encoders.build_encoder` knows it.

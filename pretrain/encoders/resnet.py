@@ -9,8 +9,8 @@ from pretrain.encoders.contract import Block, Encoder
 class ResNet(Encoder):
     """Bottleneck ResNet in four stages: conv1+res2, res3, res4, res5 (section 4).
 
-    With the defaults it is torchvision's ``resnet50`` without the fc layer: the same modules, the same
-    parameter names, the same numbers. ``depths`` and ``width`` make it shallower and narrower.
+    With the defaults it is torchvision's ``resnet50`` without the fc layer: the same modules, the
+    same parameter names, the same numbers. ``depths`` and ``width`` make it shallower and narrower.
 
     Args:
         name: the registered name, kept as provenance.

@@ -1,0 +1,148 @@
+"""Figures from records: loss curves as in the paper's Fig. 2, and the tables' values as bars.
+
+Every function returns a Figure of its own; pyplot, with its global state, is not used. Colours are
+Okabe and Ito's, told apart with any colour vision, and lines also differ in their dashes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from results.labels import EM_DASH
+
+X_COLUMNS = ("iteration", "epoch")  # of losses.csv; every other column is a unit
+MAX_LABEL = 44  # characters
+
+# By the last stage of a unit, where its loss is computed, so that equal depths match over panels.
+_STAGE_STYLES = {
+    "res2": ("#D55E00", (0, (1, 1))),
+    "res3": ("#009E73", (0, (5, 1.5))),
+    "res4": ("#CC79A7", (0, (5, 1.5, 1, 1.5))),
+    "res5": ("#0072B2", "solid"),
+    "res6": ("#E69F00", (0, (3, 1, 1, 1, 1, 1))),
+    "res7": ("#000000", (0, (8, 2))),
+}
+_OTHER_STYLE = ("#666666", "solid")
+_BOX_COLOUR, _MASK_COLOUR = "#0072B2", "#E69F00"
+
+
+def units_of(frame: pd.DataFrame) -> list[str]:
+    """The unit columns of a losses.csv, each named by its stages ("res2+res3")."""
+    return [str(name) for name in frame.columns if name not in X_COLUMNS]
+
+
+def loss_range(frames: Mapping[str, pd.DataFrame]) -> tuple[float, float]:
+    """Limits of the loss axis that hold every finite loss of all runs, with a margin."""
+    values = [frame[units_of(frame)].to_numpy(dtype=float).ravel() for frame in frames.values()]
+    finite = np.concatenate([np.empty(0), *values])
+    finite = finite[np.isfinite(finite)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+    margin = 0.05 * (high - low) or 0.5
+    return float(low - margin), float(high + margin)
+
+
+def loss_curves(
+    frames: Mapping[str, pd.DataFrame], loss_limits: tuple[float, float] | None = None
+) -> Figure:
+    """Contrastive loss of every unit, one panel per run, in the manner of the paper's Fig. 2.
+
+    `frames` are losses.csv files by the title of their panel. All panels share the loss axis
+    (`loss_limits`, by default what all runs need). Every unit has a faint line with the logged
+    values (its gid is `raw:<unit>`) and a bold one with their running mean (`mean:<unit>`).
+    """
+    panels = max(1, len(frames))
+    columns = min(3, panels)
+    rows = math.ceil(panels / columns)
+    figure = Figure(figsize=(4.2 * columns, 3.5 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    low, high = loss_limits or loss_range(frames)
+    for panel, (title, frame) in zip(axes.flat, frames.items(), strict=False):
+        _loss_panel(panel, title, frame)
+        panel.set_ylim(low, high)
+    for panel in list(axes.flat)[len(frames) :]:
+        panel.set_visible(False)
+    for first in axes[:, 0]:
+        first.set_ylabel("contrastive loss")
+    return figure
+
+
+def ap_bars(cells: pd.DataFrame) -> Figure:
+    """Box and mask AP of every row of a transfer table, one panel per dataset."""
+    datasets = list(dict.fromkeys(cells["dataset"]))
+    rows = list(dict.fromkeys(cells["row"]))
+    width, height = 5.2 * len(datasets), 1.3 + 0.52 * len(rows)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(1, len(datasets), squeeze=False, sharex=True, sharey=True)[0]
+    metrics = (("box_ap", "box AP", _BOX_COLOUR, -0.2), ("mask_ap", "mask AP", _MASK_COLOUR, 0.2))
+    for panel, dataset in zip(axes, datasets, strict=True):
+        here = cells[cells["dataset"] == dataset]
+        for metric, name, colour, offset in metrics:
+            values = here[here["metric"] == metric].set_index("row")["shown"].reindex(rows)
+            places = np.arange(len(rows)) + offset
+            bars = panel.barh(places, values.fillna(0.0), height=0.38, color=colour, label=name)
+            texts = [EM_DASH if math.isnan(value) else f"{value:.1f}" for value in values]
+            panel.bar_label(bars, texts, padding=3, fontsize=9)
+        panel.set_title(_plain(here["group_label"].iloc[0]), fontsize=11)
+        panel.set_xlabel("AP (%)")
+        panel.margins(x=0.12, y=0.02)
+        _clean(panel)
+        panel.grid(axis="y", visible=False)
+    first = cells.drop_duplicates("row").set_index("row").loc[rows]
+    axes[0].set_yticks(np.arange(len(rows)), [_row_label(row) for _, row in first.iterrows()])
+    axes[0].invert_yaxis()
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=2,
+        frameon=False,
+        fontsize=10,
+    )
+    return figure
+
+
+def _loss_panel(panel: Axes, title: str, frame: pd.DataFrame) -> None:
+    iterations = frame["iteration"].to_numpy(dtype=float)
+    window = max(1, len(frame) // 15)
+    for unit in units_of(frame):
+        raw = frame[unit].astype(float)
+        mean = raw.rolling(window, min_periods=1, center=True).mean()
+        colour, dashes = _STAGE_STYLES.get(re.split(r"\+", unit)[-1], _OTHER_STYLE)
+        panel.plot(iterations, raw, color=colour, alpha=0.25, linewidth=0.8, gid=f"raw:{unit}")
+        panel.plot(
+            iterations,
+            mean,
+            color=colour,
+            linestyle=dashes,
+            linewidth=2,
+            label=_plain(unit),
+            gid=f"mean:{unit}",
+        )
+    panel.set_title(_plain(title), fontsize=11)
+    panel.set_xlabel("iteration")
+    panel.legend(fontsize=9, frameon=False, handlelength=2.6, title="unit", title_fontsize=9)
+    _clean(panel)
+
+
+def _row_label(row: pd.Series) -> str:
+    epochs = "" if pd.isna(row["pretrain_epochs"]) else f", {row['pretrain_epochs']} ep."
+    return _plain(f"{row['method_label']}, {row['arch_label']}{epochs}")
+
+
+def _clean(panel: Axes) -> None:
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.grid(color="#DDDDDD", linewidth=0.6)
+    panel.set_axisbelow(True)
+
+
+def _plain(text: str) -> str:
+    """One line that leaves room for the data, in which matplotlib finds no formula."""
+    text = " ".join(text.split())
+    text = text if len(text) <= MAX_LABEL else text[: MAX_LABEL - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return text.replace("$", r"\$")

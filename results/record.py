@@ -1,0 +1,255 @@
+"""The run record: what one finished run was, and what came out of it.
+
+One run writes one `record.json` into its folder. The file is the only thing that crosses from
+training to evaluation, so it is checked on both sides: a record that cannot be traced or
+compared is refused where it is written, not discovered when a table is drawn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import re
+import secrets
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+SCHEMA_VERSION = 1
+FILE_NAME = "record.json"
+KINDS = ("pretrain", "transfer")
+METHODS = ("simclr", "gim", "loco", "supervised", "random")
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One finished run. Building one checks it; every error is a ValueError that names the field.
+
+    `deviations` lists in words what differs from the protocol that the paper states ("1 epoch
+    instead of 12"); empty means the protocol exactly, and only such a record may stand in one of
+    the paper's tables. Paths in `artifacts` are relative to the record's own folder.
+    """
+
+    kind: str  # one of KINDS
+    method: str  # one of METHODS
+    encoder: str  # "resnet50", "shufflenetv2_50", ...
+    pretrain_epochs: int | None  # of the backbone; None for "random" and "supervised"
+    dataset: str  # what this run trained on: "coco2017", "scenes_coco", ...
+    dataset_fingerprint: str  # sha256
+    protocol: str  # "frozen_1x", "frozen_64ep", "demo_frozen", "pretrain", ...
+    deviations: tuple[str, ...]
+    split: int | None
+    seed: int
+    config: str  # path as the user gave it, relative to the repository
+    config_hash: str  # sha256 of the resolved config
+    git_commit: str  # "" where unknown, "+dirty" appended where files were modified
+    world_size: int
+    global_batch_size: int
+    precision: str  # "float32", "bfloat16"
+    norm: str  # the norm that really ran, in words
+    learning_rate: float
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+    backbone: dict[str, Any] | None  # {"path", "sha256", "provenance"}; None where none was loaded
+    metrics: dict[str, float]  # transfer: AP in percent ("box_ap"); pretrain: "loss_<unit>"
+    wall_time_s: float
+    peak_memory_mib: float | None
+    started_at: str  # ISO 8601, UTC
+    finished_at: str
+    artifacts: dict[str, Any]
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        for name, hint in _hints().items():
+            object.__setattr__(self, name, _conform(name, getattr(self, name), hint))
+        _check_values(self)
+
+    def write(self, path: str | os.PathLike[str]) -> Path:
+        """Write the record atomically; return its file.
+
+        `path` is a `.json` file, or a folder, made where it is missing, for FILE_NAME. The previous
+        file stays whole until the new one is complete on disk.
+        """
+        self.__post_init__()  # the dicts may have been changed since
+        target = Path(path)
+        if target.suffix != ".json" or target.is_dir():
+            target = target / FILE_NAME
+        content = {}
+        for field in dataclasses.fields(self):
+            content[field.name] = getattr(self, field.name)
+            try:
+                json.dumps(content[field.name], allow_nan=False)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{field.name} cannot be written as JSON: {error}") from error
+        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+        return write_atomically(target, text.encode())
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> RunRecord:
+        """Read and check a record; a ValueError names the file, what was found and expected."""
+        try:
+            content = json.loads(Path(path).read_bytes(), parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}: not a JSON file ({error}); expected a run record") from error
+        if not isinstance(content, dict):
+            found = type(content).__name__
+            raise ValueError(f"{path}: found a JSON {found}, expected an object with a run record")
+        version = content.get("schema_version")
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise ValueError(
+                f"{path}: schema_version {version} is newer than {SCHEMA_VERSION}, the newest that "
+                "this code reads; update loco-transfer"
+            )
+        names = {field.name for field in dataclasses.fields(cls)}
+        missing, unknown = sorted(names - content.keys()), sorted(content.keys() - names)
+        if missing or unknown:
+            parts = [f"missing: {', '.join(missing)}"] if missing else []
+            parts += [f"unknown: {', '.join(unknown)}"] if unknown else []
+            raise ValueError(
+                f"{path}: fields do not match schema_version {SCHEMA_VERSION} ({'; '.join(parts)})"
+            )
+        try:
+            return cls(**content)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """Hex SHA-256 of a file's bytes, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
+    """Replace `path` by `content` in one step, making its folder; readers see old or new, whole."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with open(partial, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+@cache
+def _hints() -> dict[str, Any]:
+    return typing.get_type_hints(RunRecord)
+
+
+def _conform(name: str, value: Any, hint: Any) -> Any:
+    """`value` as the annotation `hint` wants it (lists as tuples, NumPy numbers as Python's)."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):  # only "X | None" is used above
+        return None if value is None else _conform(name, value, arguments[0])
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(_conform(f"{name}[{i}]", item, arguments[0]) for i, item in enumerate(value))
+    if origin is dict and isinstance(value, Mapping):
+        if odd := [key for key in value if not isinstance(key, str)]:
+            raise ValueError(f"{name}: found the key {odd[0]!r}, expected strings as keys")
+        return {
+            key: _conform(f"{name}[{key!r}]", item, arguments[1]) for key, item in value.items()
+        }
+    if hint is float and not isinstance(value, bool) and isinstance(value, Real):
+        if not math.isfinite(value):
+            raise ValueError(f"{name}: found {value!r}, expected a finite number")
+        return float(value)
+    if hint is int and not isinstance(value, bool) and isinstance(value, Integral):
+        return int(value)
+    if hint is str and isinstance(value, str):
+        return value
+    expected = hint.__name__ if origin is None else str(hint)
+    raise ValueError(f"{name}: found {value!r} ({type(value).__name__}), expected {expected}")
+
+
+def _check_values(record: RunRecord) -> None:
+    """Check what types cannot say."""
+    for name, known in (
+        ("kind", KINDS),
+        ("method", METHODS),
+        ("schema_version", (SCHEMA_VERSION,)),
+    ):
+        if (found := getattr(record, name)) not in known:
+            raise ValueError(
+                f"{name}: found {found!r}, expected one of {', '.join(map(str, known))}"
+            )
+    for name in ("encoder", "dataset", "protocol", "precision", "norm"):
+        if not getattr(record, name).strip():
+            raise ValueError(f"{name}: found an empty string, expected a name")
+    for name in ("dataset_fingerprint", "config_hash"):
+        _check_sha256(name, getattr(record, name))
+    for name, least in (("world_size", 1), ("global_batch_size", 1), ("wall_time_s", 0)):
+        if getattr(record, name) < least:
+            raise ValueError(f"{name}: found {getattr(record, name)}, expected at least {least}")
+    for name in ("started_at", "finished_at"):
+        parse_utc(getattr(record, name), name)
+    pretrained = record.method not in ("supervised", "random")
+    if pretrained != (record.pretrain_epochs is not None) or (record.pretrain_epochs or 0) < 0:
+        expected = "an integer from 0" if pretrained else "None"
+        raise ValueError(
+            f"pretrain_epochs: found {record.pretrain_epochs} with method {record.method!r}, "
+            f"expected {expected}"
+        )
+    if record.kind == "transfer":
+        _check_transfer(record)
+
+
+def _check_transfer(record: RunRecord) -> None:
+    if record.method == "random" and record.backbone is not None:
+        raise ValueError("backbone: found one with method 'random', expected None")
+    if record.method != "random":
+        backbone = record.backbone or {}
+        if absent := [key for key in ("path", "sha256", "provenance") if key not in backbone]:
+            raise ValueError(
+                f"backbone: lacks {', '.join(absent)}; a transfer from {record.method!r} weights "
+                "names the file, its sha256 and its provenance"
+            )
+        _check_sha256("backbone['sha256']", backbone["sha256"])
+    for name, value in record.metrics.items():
+        if "ap" in name.split("_") and not 0 <= value <= 100:  # "box_ap", "mask_ap_s"
+            raise ValueError(
+                f"metrics[{name!r}]: found {value}, expected percent from 0 to 100; leave out an "
+                "AP that is not defined (pycocotools says -1)"
+            )
+
+
+def _check_sha256(name: str, value: object) -> None:
+    if not isinstance(value, str) or not _SHA256.fullmatch(value):
+        raise ValueError(f"{name}: found {value!r}, expected a sha256 as 64 lower-case hex digits")
+
+
+def parse_utc(text: str, name: str = "time") -> datetime:
+    """An ISO 8601 time in UTC ("2026-01-31T12:00:00+00:00", "...Z") as an aware datetime."""
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        moment = None
+    if moment is None or moment.utcoffset() != timedelta(0):
+        raise ValueError(
+            f"{name}: found {text!r}, expected ISO 8601 in UTC such as 2026-01-31T12:00:00+00:00"
+        )
+    return moment
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is not a JSON number")

@@ -1,0 +1,54 @@
+"""Small inputs that several tests share."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def coco(tmp_path_factory) -> Path:
+    """16 + 4 drawn scenes in COCO's format."""
+    from transfer.scenes import write_coco
+
+    root = tmp_path_factory.mktemp("scenes") / "coco"
+    write_coco(root, train=16, val=4, size=(128, 128), seed=0)
+    return root
+
+
+@pytest.fixture(scope="session")
+def backbone_file(tmp_path_factory) -> Path:
+    """A backbone file of resnet_tiny that says it is LoCo's."""
+    from pretrain.encoders import build_encoder
+    from pretrain.export import IMAGENET_MEAN, IMAGENET_STD, Provenance, write_backbone
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("backbone") / "loco.safetensors"
+    provenance = Provenance(
+        method="loco", encoder="resnet_tiny", epochs=1, dataset="scenes_coco",
+        dataset_fingerprint="f" * 64, config_hash="c" * 64, git_commit="", seed=0,
+        mean=IMAGENET_MEAN, std=IMAGENET_STD,
+    )  # fmt: skip
+    write_backbone(build_encoder("resnet_tiny"), path, provenance)
+    return path
+
+
+@pytest.fixture(scope="session")
+def run():
+    """Run a command of the project in its root: ``run("tools/pretrain.sh", ...)``."""
+
+    def command(*args, timeout=300):
+        first = ["bash"] if str(args[0]).endswith(".sh") else [sys.executable]
+        return subprocess.run(
+            [*first, *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=timeout,
+            env={**os.environ, "PYTHON": sys.executable},
+        )  # fmt: skip
+
+    return command

@@ -1,0 +1,389 @@
+"""Dataset checks: every fault is named with its mend; and Cityscapes converted, by a slow loop."""
+
+import gc
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from transfer import prepare, scenes
+from transfer.prepare import check_coco
+
+coco_mask = pytest.importorskip("pycocotools.mask")
+pytest.importorskip("cityscapesscripts")
+cityscapes = pytest.importorskip("transfer.prepare_cityscapes")
+
+ANNOTATIONS = "annotations/instances_train2017.json"
+
+
+@pytest.fixture(scope="module")
+def drawn_coco(tmp_path_factory):
+    root = tmp_path_factory.mktemp("prepare") / "coco"
+    scenes.write_coco(root, 8, 2, (64, 64), 0)
+    return root
+
+
+@pytest.fixture
+def coco_root(drawn_coco, tmp_path):
+    return Path(shutil.copytree(drawn_coco, tmp_path / "coco"))
+
+
+def check(root, **options):
+    return check_coco(root / ANNOTATIONS, root / "train2017", **options)
+
+
+def edit(root, change):
+    path = root / ANNOTATIONS
+    document = json.loads(path.read_text())
+    document = change(document) or document
+    path.write_text(json.dumps(document))
+
+
+# ------------------------------------------------------------------------------------ COCO: whole
+
+
+def test_the_summary_counts_what_the_file_holds(coco_root):
+    content = (coco_root / ANNOTATIONS).read_bytes()
+    summary = check(coco_root, categories=("cross", "star", "triangle", "square", "disc"))
+    assert summary.images == 8
+    assert summary.annotations == content.count(b'"image_id"')
+    assert summary.crowds == content.count(b'"iscrowd": 1')
+    assert summary.categories == scenes.CATEGORIES
+    assert summary.fingerprint == hashlib.sha256(content).hexdigest()
+    assert gc.isenabled()
+
+
+def test_images_may_lie_in_folders_and_strokes_may_overshoot_a_little(coco_root):
+    def change(document):
+        for image in document["images"]:
+            image["file_name"] = "city/" + image["file_name"]
+        document["annotations"][0]["bbox"] = [-1.5, -2.0, 69.0, 68.5]
+        document["annotations"][0]["segmentation"] = [[-1.5, -2, 67.5, 66.5, 0, 30]]
+
+    edit(coco_root, change)
+    (coco_root / "train2017").rename(coco_root / "city")
+    (coco_root / "train2017").mkdir()
+    (coco_root / "city").rename(coco_root / "train2017" / "city")
+    assert check(coco_root).images == 8
+
+
+# ------------------------------------------------------------------------------------ COCO: faults
+
+
+def test_a_missing_dataset_names_the_downloads(tmp_path, coco_root):
+    with pytest.raises(
+        FileNotFoundError, match=r"no image folder .*train2017\. Download train2017"
+    ):
+        check(tmp_path / "nowhere")
+    (coco_root / ANNOTATIONS).unlink()
+    with pytest.raises(FileNotFoundError, match=r"annotations_trainval2017\.zip.* data_root=DIR"):
+        check(coco_root)
+    with pytest.raises(FileNotFoundError, match=r"instances_train2017\.json\. Do this\."):
+        check(coco_root, mend="Do this.")
+
+
+def test_missing_images_are_counted_and_the_first_five_named(coco_root):
+    for number in (8, 2, 3, 4, 5, 6):
+        (coco_root / "train2017" / f"{number:012d}.png").unlink()
+    names = ", ".join(f"{number:012d}.png" for number in (2, 3, 4, 5, 6))
+    with pytest.raises(FileNotFoundError, match=rf"lacks 6 of the 8 images .*{names} and 1 more"):
+        check(coco_root)
+
+
+def remove(key):
+    return lambda document: document.pop(key) and None
+
+
+def put(key, number, **fields):
+    return lambda document: document[key][number].update(fields)
+
+
+def garble(document):
+    del document["annotations"][0]["bbox"]
+
+
+def far_away(*polygon):
+    def change(document):
+        ordinary = next(a for a in document["annotations"] if not a["iscrowd"])
+        ordinary.update(segmentation=[[1, 1, 5, 5, 9, 1], [*polygon]], id=4321)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (remove("annotations"), r"not in COCO's format: .* and has categories, images, info"),
+        (remove("images"), r"needs the lists images"),
+        (remove("categories"), r"captions, keypoints and image_info files do not serve"),
+        (lambda document: [1, 2], r"and has list"),
+        (lambda document: document.update(annotations=[]), r"has no annotations: there is nothing"),
+        (lambda document: document.update(images=[]), r"has no images"),
+        (put("annotations", 1, image_id=999, id=77), r"1 of \d+ annotations belong to images .*77"),
+        (put("annotations", 1, category_id=4, id=77), r"category ids that it does not list .*77"),
+        (put("annotations", 1, bbox=[60, 0, 40, 9], id=77), r"5 pixels outside their image .*77"),
+        (put("annotations", 1, segmentation={"size": [64, 65], "counts": []}, id=5), r"side .*5"),
+        (far_away(10, 10, 20, 10, 20, 90), r"5 pixels outside .*ids 4321\)"),
+        (far_away(10, 10, 90, 10, 20, 20), r"5 pixels outside .*ids 4321\)"),
+        (far_away(10, 10, 20, -9, 20, 20), r"1 of \d+ .* 5 pixels outside .*4321\)"),
+        (garble, r"an entry lacks or garbles 'bbox'"),
+        (put("images", 1, id=1), r"uses an image id twice"),
+        (put("categories", 1, name="disc"), r"has the categories disc twice"),
+    ],
+)  # fmt: skip
+def test_a_faulty_annotation_file_is_refused_with_its_fault(coco_root, change, message):
+    edit(coco_root, change)
+    with pytest.raises(ValueError, match=message):
+        check(coco_root)
+
+
+def test_other_categories_are_listed(coco_root):
+    wanted = ("disc", "square", "triangle", "person", "car")
+    with pytest.raises(ValueError, match=r"missing: person, car; unexpected: star, cross\. Use"):
+        check(coco_root, categories=wanted)
+
+
+@pytest.mark.parametrize("content", [b"<html>", b'{"images": [', b"", b"\xff\xfe\x00"])
+def test_a_file_that_is_no_json_is_refused(coco_root, content):
+    (coco_root / ANNOTATIONS).write_bytes(content)
+    with pytest.raises(
+        ValueError, match=rf"\({len(content)} bytes\) is not JSON: .*unpack it again"
+    ):
+        check(coco_root)
+
+
+# -------------------------------------------------------------------------- Cityscapes: conversion
+
+# Two objects that matter, one crowd; caravans and trailers have instances but are not evaluated.
+IDS = (7, 11, 24000, 24001, 26, 26003, 33999, 29, 29001, 30000, 0)
+
+
+def write_pair(root, split, stem, ids):
+    city = stem.split("_")[0]
+    for kind in ("gtFine", "leftImg8bit"):
+        (root / kind / split / city).mkdir(parents=True, exist_ok=True)
+    truth = root / "gtFine" / split / city / f"{stem}_gtFine_instanceIds.png"
+    Image.fromarray(ids.astype(np.uint16)).save(truth)
+    picture = root / "leftImg8bit" / split / city / f"{stem}_leftImg8bit.png"
+    Image.fromarray(np.zeros((*ids.shape, 3), dtype=np.uint8)).save(picture)
+    return truth, picture
+
+
+@pytest.fixture
+def city_root(tmp_path):
+    generator = np.random.Generator(np.random.PCG64(1))
+    root = tmp_path / "cityscapes"
+    for split, stems in {
+        "train": ("ulm_000001_000019", "aachen_000002_000019", "aachen_000001_000019"),
+        "val": ("lindau_000000_000019",),
+    }.items():
+        for stem in stems:
+            write_pair(root, split, stem, generator.choice(IDS, size=(12, 17)))
+    write_pair(root, "train", "bonn_000000_000019", np.full((12, 17), 7))  # nothing on it
+    return root
+
+
+def slowly(path):
+    """{(label id, crowd, pixels)} of one instanceIds file, pixel by pixel."""
+    wanted = {24, 25, 26, 27, 28, 31, 32, 33}
+    pixels = {}
+    image = Image.open(path)
+    for y in range(image.height):
+        for x in range(image.width):
+            pixels.setdefault(int(image.getpixel((x, y))), set()).add((x, y))
+    found = {}
+    for value, where in pixels.items():
+        label, crowd = (value, 1) if value < 1000 else (value // 1000, 0)
+        if label in wanted:
+            found[(label, crowd, frozenset(where))] = value
+    return found
+
+
+def test_the_classes_are_cityscapes_eight_in_mmdetections_order():
+    names = ["person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"]
+    assert list(cityscapes.CLASSES.values()) == names
+    assert list(cityscapes.CLASSES) == [24, 25, 26, 27, 28, 31, 32, 33]
+
+
+def test_the_conversion_equals_a_slow_loop_over_the_pixels(city_root):
+    from pycocotools.coco import COCO
+
+    assert cityscapes.convert(city_root, "train") is True
+    target = city_root / "annotations" / "instancesonly_filtered_gtFine_train.json"
+    coco = COCO(str(target))
+    assert [image["file_name"] for image in coco.loadImgs([1, 2, 3, 4])] == [
+        "aachen/aachen_000001_000019_leftImg8bit.png",
+        "aachen/aachen_000002_000019_leftImg8bit.png",
+        "bonn/bonn_000000_000019_leftImg8bit.png",
+        "ulm/ulm_000001_000019_leftImg8bit.png",
+    ]
+    assert min(coco.getAnnIds()) == 1  # COCO's evaluation takes id 0 for "not matched"
+    total = 0
+    for image in coco.loadImgs(coco.getImgIds()):
+        assert (image["width"], image["height"]) == (17, 12)
+        name = image["file_name"].replace("leftImg8bit", "gtFine_instanceIds")
+        expected = slowly(city_root / "gtFine" / "train" / name)
+        found = set()
+        for annotation in coco.loadAnns(coco.getAnnIds(image["id"])):
+            assert isinstance(annotation["segmentation"]["counts"], str)
+            ys, xs = np.nonzero(coco.annToMask(annotation))
+            where = frozenset(zip(xs.tolist(), ys.tolist(), strict=True))
+            found.add((annotation["category_id"], annotation["iscrowd"], where))
+            box = [xs.min(), ys.min(), xs.max() + 1 - xs.min(), ys.max() + 1 - ys.min()]
+            assert annotation["bbox"] == box
+            assert annotation["area"] == len(where)
+        assert found == set(expected)
+        total += len(found)
+    assert total == len(coco.getAnnIds()) == 3 * 5
+
+
+def test_drawn_cityscapes_scenes_convert_to_the_drawn_objects(tmp_path):
+    root = tmp_path / "drawn"
+    scenes.write_cityscapes(root, 1, 4, (96, 64), 2)
+    cityscapes.convert(root, "val")
+    document = json.loads(cityscapes.annotation_file(root, "val").read_text())
+    expected = []
+    for index in range(1, 5):
+        instances = scenes.draw_scene(2, index, (96, 64), "val").instances
+        crowds = [i for i in instances if i.crowd]
+        assert len({i.category for i in crowds}) == len(crowds)
+        expected += [(index, int(i.crowd), int(i.visible.sum())) for i in instances]
+    found = [(a["image_id"], a["iscrowd"], a["area"]) for a in document["annotations"]]
+    assert sorted(found) == sorted(expected)
+
+
+def test_several_processes_write_the_same_bytes(city_root):
+    target = cityscapes.annotation_file(city_root, "train")
+    cityscapes.convert(city_root, "train", workers=1)
+    alone = target.read_bytes()
+    target.unlink()
+    cityscapes.convert(city_root, "train", workers=2)
+    assert target.read_bytes() == alone
+
+
+def test_the_conversion_is_skipped_until_something_changes(city_root):
+    target = cityscapes.annotation_file(city_root, "val")
+    assert cityscapes.convert(city_root, "val") is True
+    assert cityscapes.convert(city_root, "val") is False
+    before = target.read_bytes()
+    truth = next((city_root / "gtFine" / "val").glob("*/*"))
+    sizes = []
+    for later, value in enumerate((24000, 24001), start=1):
+        Image.fromarray(np.full((12, 17), value, dtype=np.uint16)).save(truth)
+        sizes.append(truth.stat().st_size)
+        os.utime(truth, (target.stat().st_mtime + 50 * later,) * 2)
+        assert cityscapes.convert(city_root, "val") is True
+        os.utime(target, (truth.stat().st_mtime + 1,) * 2)
+    assert sizes[0] == sizes[1]  # so it was the time that told
+    assert target.read_bytes() != before
+    write_pair(city_root, "val", "ulm_000009_000019", np.full((12, 17), 26000))
+    os.utime(target, (target.stat().st_mtime + 500,) * 2)  # new files of an old date
+    assert cityscapes.convert(city_root, "val") is True
+
+
+def test_a_conversion_that_fails_leaves_no_file(city_root, monkeypatch):
+    def fail(source, target):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(cityscapes.os, "replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        cityscapes.convert(city_root, "train")
+    assert list((city_root / "annotations").iterdir()) == []
+
+
+def test_somebody_elses_annotation_file_is_kept(city_root):
+    target = cityscapes.annotation_file(city_root, "train")
+    target.parent.mkdir()
+    target.write_text('{"images": [], "annotations": []}')
+    with pytest.raises(ValueError, match=r"is not overwritten. Move it away: mv .*json\.old"):
+        cityscapes.convert(city_root, "train")
+    assert target.read_text() == '{"images": [], "annotations": []}'
+
+
+# ------------------------------------------------------------------------------ Cityscapes: faults
+
+
+@pytest.mark.parametrize("folder", ["gtFine", "leftImg8bit"])
+def test_a_folder_without_gtfine_or_pictures_names_the_downloads(city_root, folder):
+    shutil.rmtree(city_root / folder)
+    left = "leftImg8bit" if folder == "gtFine" else "gtFine"
+    message = rf"holds {left} but no .*{folder}.*gtFine_trainvaltest\.zip and leftImg8bit_trainval"
+    with pytest.raises(FileNotFoundError, match=message):
+        cityscapes.convert(city_root, "train")
+    with pytest.raises(FileNotFoundError, match="There is no folder"):
+        cityscapes.convert(city_root / "nowhere", "train")
+
+
+def test_a_file_without_its_partner_is_named(city_root):
+    truth, picture = write_pair(city_root, "val", "ulm_000000_000019", np.zeros((12, 17)))
+    picture.unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"lacks 1 of 2 .*ulm/ulm_000000_000019_leftImg8bit"
+    ):
+        cityscapes.convert(city_root, "val")
+    truth, _ = write_pair(city_root, "val", "ulm_000000_000019", np.zeros((12, 17)))
+    truth.unlink()
+    with pytest.raises(FileNotFoundError, match=r"lacks 1 of 2 .*000019_gtFine_instanceIds\.png"):
+        cityscapes.convert(city_root, "val")
+    shutil.rmtree(city_root / "gtFine" / "val" / "lindau")
+    shutil.rmtree(city_root / "leftImg8bit" / "val" / "lindau")
+    shutil.rmtree(city_root / "leftImg8bit" / "val" / "ulm")
+    with pytest.raises(FileNotFoundError, match=r"holds no <city>/\*_gtFine_instanceIds\.png"):
+        cityscapes.convert(city_root, "val")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_broken_or_foreign_image_is_named(city_root, workers):
+    ids = np.arange(12 * 17).reshape(12, 17) * 97
+    truth, picture = write_pair(city_root, "val", "ulm_000000_000019", ids)
+    truth.write_bytes(truth.read_bytes()[:150])
+    with pytest.raises(ValueError, match=r"ulm_000000_000019_gtFine_instanceIds.* cannot be read"):
+        cityscapes.convert(city_root, "val", workers)
+    shutil.copy(picture, truth)
+    with pytest.raises(ValueError, match=r"is a colour image"):
+        cityscapes.convert(city_root, "val", workers)
+    write_pair(city_root, "val", "ulm_000000_000019", ids)
+    Image.new("RGB", (34, 24)).save(picture)
+    with pytest.raises(ValueError, match=r"leftImg8bit\.png has 34x24 pixels.* 17x12\. Unpack"):
+        cityscapes.convert(city_root, "val", workers)
+
+
+# ------------------------------------------------------------------------------------ the commands
+
+
+def test_check_reports_both_splits(coco_root, capsys):
+    names = ["--categories", *scenes.CATEGORIES]
+    assert prepare.main(["check", "--data-root", str(coco_root), *names]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[1].split(",")[0] for line in lines] == ["8 images", "2 images"]
+
+
+def test_cityscapes_has_to_be_prepared_before_it_passes(city_root, capsys):
+    arguments = ["check", "--format", "cityscapes", "--data-root", str(city_root)]
+    assert prepare.main(arguments) == 2
+    mend = f"python -m transfer.prepare cityscapes --data-root {city_root}"
+    assert mend in capsys.readouterr().err
+    assert prepare.main(["cityscapes", "--data-root", str(city_root), "--workers", "1"]) == 0
+    assert prepare.main(arguments) == 0
+    assert "4 images, all present; 15 annotations, 3 of them crowds" in capsys.readouterr().out
+
+
+def test_a_fault_ends_the_command_with_status_2_and_one_line(tmp_path):
+    code = (
+        "import sys; from transfer import prepare; status = prepare.main(sys.argv[1:]);"
+        "heavy = {'torch', 'mmdet', 'mmengine', 'mmcv'} & set(sys.modules);"
+        "sys.exit(f'imports {heavy}' if heavy else status)"
+    )
+    command = [sys.executable, "-c", code, "check", "--data-root", str(tmp_path)]
+    repository = Path(prepare.__file__).parents[1]
+    run = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stderr.startswith(f"transfer.prepare: There is no image folder {tmp_path}/train2017")
+    assert run.stderr.count("\n") == 1

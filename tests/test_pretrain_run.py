@@ -1,0 +1,165 @@
+"""Pretraining as a user starts it: files it leaves, resuming, and what it says to bad input."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from pretrain.encoders import build_encoder
+from pretrain.export import export_checkpoint, load_backbone
+from pretrain.train import prepare, schedule
+from results.record import RunRecord
+
+ARGUMENTS = ["configs/demo/pretrain_loco.py", "--cfg-options", "epochs=3", "warmup_epochs=1",
+             "global_batch_size=8"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(coco, run, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp("pretrain")
+    done = run(
+        "tools/pretrain.sh", *ARGUMENTS, f"data_root={coco}/train2017", "--work-dir", work_dir
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return work_dir, done.stdout
+
+
+def test_it_leaves_a_record_a_curve_and_a_backbone(finished):
+    work_dir, log = finished
+    record = RunRecord.read(work_dir / "record.json")
+    assert (record.method, record.encoder, record.pretrain_epochs) == ("loco", "resnet_tiny", 3)
+    assert "images: 16 instead of 400" in record.deviations
+    assert record.dataset == "train2017 (16 images)"
+    assert record.learning_rate == pytest.approx(4.0 * 8 / 256)
+    assert "learning rate 4.0 x 8 / 256 = 0.125" in log and "eta:" in log
+    with (work_dir / "losses.csv").open() as file:
+        header, *rows = csv.reader(file)
+    assert header == ["iteration", "epoch", "res2+res3", "res3+res4", "res4+res5"]
+    assert [int(row[0]) for row in rows] == [2, 4, 6]
+    assert float(rows[-1][2]) == pytest.approx(record.metrics["loss_res2+res3"], abs=1e-5)
+    found = load_backbone(build_encoder("resnet_tiny"), work_dir / "backbone.safetensors")
+    assert found.weights_sha256 == record.backbone["sha256"]
+
+
+def test_a_checkpoint_exports_to_the_same_weights(finished, tmp_path):
+    work_dir, _ = finished
+    found = export_checkpoint(work_dir / "epoch_3.pth", tmp_path / "b.safetensors")
+    assert found.weights_sha256 == RunRecord.read(work_dir / "record.json").backbone["sha256"]
+
+
+def test_started_again_it_finds_itself_finished(finished, coco, run):
+    work_dir, _ = finished
+    again = [*ARGUMENTS, f"data_root={coco}/train2017", "--work-dir", work_dir]
+    before = (work_dir / "record.json").read_bytes()
+    assert "nothing to do" in run("tools/pretrain.sh", *again).stdout
+    other = run("tools/pretrain.sh", *again, "--cfg-options", "seed=1")
+    assert other.returncode and "finished run of another config" in other.stderr
+    assert (work_dir / "record.json").read_bytes() == before
+
+
+def test_a_killed_run_continues(finished, coco, run, tmp_path):
+    command = [
+        *ARGUMENTS,
+        f"data_root={coco}/train2017",
+        "epochs=6",
+        "default_hooks.checkpoint.interval=1",
+    ]
+    command += ["--work-dir", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pretrain.train", *command],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    for _ in range(600):
+        if (tmp_path / "last_checkpoint").exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "record.json").exists(), "it ended before it was killed"
+
+    refused = run("tools/pretrain.sh", *command)
+    assert refused.returncode and "add --resume to continue it" in refused.stderr
+    resumed = run("tools/pretrain.sh", *command, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resumed epoch:" in resumed.stdout + resumed.stderr
+    with (tmp_path / "losses.csv").open() as file:
+        assert [int(row[0]) for row in list(csv.reader(file))[1:]] == list(range(2, 13, 2))
+    assert json.loads((tmp_path / "record.json").read_text())["pretrain_epochs"] == 6
+
+
+def config(**values):
+    cfg = Config.fromfile("configs/pretrain/loco_r50.py")
+    cfg.merge_from_dict(values)
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "words"),
+    [
+        (
+            {"data_root": "none"},
+            FileNotFoundError,
+            "no folder of training images at none.*data_root=",
+        ),
+        ({"data_root": "{tmp}"}, FileNotFoundError, "holds no image"),
+        (
+            {"method": "byol"},
+            ValueError,
+            "unknown method 'byol'; the methods are: simclr, gim, loco",
+        ),
+        ({"model.encoder": "vgg"}, ValueError, "unknown encoder 'vgg'"),
+        ({}, ValueError, "batch of 4096 from 16 images"),
+        ({"global_batch_size": 1}, ValueError, "at least 2"),
+        ({"global_batch_size": 15}, ValueError, "2 processes cannot share .* 15 images"),
+        ({"global_batch_size": 16, "epochs": 5}, ValueError, "warm-up of 10 epochs does not fit"),
+    ],
+)
+def test_bad_input_is_named(values, error, words, coco, tmp_path):
+    values = {"data_root": str(coco / "train2017"), **values}
+    values["data_root"] = values["data_root"].format(tmp=tmp_path)
+    with pytest.raises(error, match=words):
+        prepare(config(**values), world_size=2)
+
+
+def test_an_unknown_option_is_refused(run):
+    done = run("-m", "pretrain.train", *ARGUMENTS[:1], "--cfg-options", "epoch=3")
+    assert done.returncode == 1 and "has no 'epoch'" in done.stderr and "epochs" in done.stderr
+
+
+def test_the_papers_schedule(coco):
+    cfg = config(data_root=str(coco / "train2017"))
+    assert (cfg.epochs, cfg.global_batch_size, cfg.warmup_epochs) == (800, 4096, 10)
+    assert cfg.base_lr * cfg.global_batch_size / 256 == pytest.approx(4.8)  # section 5.1
+    warmup, cosine = schedule(cfg.epochs, cfg.warmup_epochs)
+    assert (warmup["end"], cosine["begin"], cosine["end"], cosine["eta_min"]) == (10, 10, 800, 0)
+
+
+def test_the_learning_rate_follows_warmup_and_cosine():
+    """10 iterations an epoch, 10 epochs, 2 of them warm-up; the rest is half a cosine."""
+    from mmengine.optim import OptimWrapper
+    from mmengine.registry import PARAM_SCHEDULERS
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    wrapper = OptimWrapper(optimizer)
+    schedulers = []
+    for entry in schedule(epochs=10, warmup_epochs=2):
+        entry.pop("convert_to_iter_based")
+        cls = PARAM_SCHEDULERS.get(entry.pop("type"))
+        schedulers.append(
+            cls.build_iter_from_epoch(wrapper, **entry, by_epoch=True, epoch_length=10)
+        )
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        for scheduler in schedulers:
+            scheduler.step()
+    assert rates[0] == pytest.approx(2e-4) and rates[20] == pytest.approx(2.0, rel=0.01)
+    assert rates[60] == pytest.approx(1.0, rel=0.02)  # half way down
+    assert rates[99] < 0.01

@@ -1,0 +1,155 @@
+"""results/record.py: what is written is what is read, and what cannot be traced is refused."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from run_records import SHA, make_record
+
+from results.record import FILE_NAME, SCHEMA_VERSION, RunRecord, sha256_file, write_atomically
+
+
+def test_round_trip_keeps_every_field(tmp_path):
+    record = make_record(
+        split=3,
+        deviations=("1 epoch instead of 12", "ü & <b>"),
+        artifacts={"pictures": ["a.png"], "losses": "losses.csv"},
+        peak_memory_mib=None,
+    )
+    assert record.write(tmp_path / "deep" / FILE_NAME) == tmp_path / "deep" / FILE_NAME
+    assert RunRecord.read(tmp_path / "deep" / FILE_NAME) == record
+    stored = json.loads((tmp_path / "deep" / FILE_NAME).read_text())
+    assert stored["schema_version"] == SCHEMA_VERSION == 1
+    assert stored["deviations"] == ["1 epoch instead of 12", "ü & <b>"]
+
+
+def test_a_folder_gets_the_usual_file_name(tmp_path):
+    assert make_record().write(tmp_path) == tmp_path / "record.json"
+    assert make_record().write(tmp_path / "new") == tmp_path / "new" / "record.json"
+
+
+def test_numpy_numbers_and_lists_become_plain(tmp_path):
+    record = make_record(
+        metrics={"box_ap": np.float32(32.5)}, seed=np.int64(7), deviations=["a"], wall_time_s=60
+    )
+    assert record.metrics == {"box_ap": 32.5} and type(record.metrics["box_ap"]) is float
+    assert record.seed == 7 and type(record.seed) is int
+    assert record.deviations == ("a",)
+    assert type(record.wall_time_s) is float
+    assert RunRecord.read(record.write(tmp_path)) == record
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "moco"}, "method: found 'moco', expected one of simclr, gim, loco, supervised"),
+        ({"kind": "finetune"}, "kind: found 'finetune', expected one of pretrain, transfer"),
+        ({"metrics": {"box_ap": float("nan")}}, r"metrics\['box_ap'\]: found nan, .*finite"),
+        ({"metrics": {"loss": float("inf")}}, r"metrics\['loss'\]: found inf, .*finite"),
+        ({"metrics": {"box_ap": "32.6"}}, r"metrics\['box_ap'\]: found '32.6' \(str\)"),
+        ({"metrics": {"box_ap_s": -100.0}}, r"box_ap_s.*percent from 0 to 100.*pycocotools"),
+        ({"metrics": {3: 1.0}}, "found the key 3, expected strings"),
+        ({"seed": "0"}, r"seed: found '0' \(str\), expected int"),
+        ({"seed": True}, r"seed: found True \(bool\), expected int"),
+        ({"wall_time_s": True}, r"wall_time_s: found True \(bool\), expected float"),
+        ({"wall_time_s": -1.0}, "wall_time_s: found -1.0, expected at least 0"),
+        ({"world_size": 0}, "world_size: found 0, expected at least 1"),
+        ({"deviations": "1 epoch"}, r"deviations: found '1 epoch' \(str\)"),
+        ({"deviations": (1,)}, r"deviations\[0\]: found 1 \(int\), expected str"),
+        ({"dataset": " "}, "dataset: found an empty string"),
+        ({"dataset_fingerprint": "abc"}, "dataset_fingerprint: found 'abc', expected a sha256"),
+        ({"config_hash": SHA.upper()}, "config_hash: .* lower-case"),
+        ({"started_at": "yesterday"}, "started_at: found 'yesterday', expected ISO 8601 in UTC"),
+        ({"finished_at": "2026-01-31T12:00:00"}, "finished_at: .* in UTC"),
+        ({"finished_at": "2026-01-31T12:00:00+01:00"}, "finished_at: .* in UTC"),
+        ({"pretrain_epochs": None}, "pretrain_epochs: found None with method 'loco'"),
+        ({"pretrain_epochs": -1}, "pretrain_epochs: found -1 with method 'loco'"),
+        ({"method": "random", "pretrain_epochs": 100}, "found 100 with method 'random'"),
+        ({"method": "random", "backbone": {"sha256": SHA}}, "backbone: found one with .*random"),
+        ({"backbone": None}, "backbone: lacks path, sha256, provenance"),
+        ({"backbone": {"path": "x", "sha256": "y", "provenance": {}}}, r"backbone\['sha256'\]"),
+        ({"schema_version": 2}, "schema_version: found 2, expected one of 1"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_record(**changes)
+
+
+def test_a_value_made_wrong_later_is_refused_on_writing(tmp_path):
+    record = make_record()
+    record.metrics["box_ap"] = float("nan")
+    with pytest.raises(ValueError, match=r"metrics\['box_ap'\]"):
+        record.write(tmp_path)
+    record = make_record(hardware={"cores": {1, 2}})
+    with pytest.raises(ValueError, match="hardware cannot be written as JSON"):
+        record.write(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_names_file_fault_and_expectation(tmp_path):
+    path = make_record().write(tmp_path)
+    good = json.loads(path.read_text())
+
+    def refused(content, *words):
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        with pytest.raises(ValueError) as caught:
+            RunRecord.read(path)
+        assert all(word in str(caught.value) for word in (str(path), *words)), str(caught.value)
+
+    refused("{", "not a JSON file", "expected a run record")
+    refused("[" * 100_000, "not a JSON file")
+    refused("[1]", "found a JSON list")
+    refused(good | {"schema_version": 2}, "schema_version 2 is newer than 1", "update")
+    refused(good | {"gpu": 1}, "unknown: gpu")
+    refused({k: v for k, v in good.items() if k != "seed"}, "missing: seed")
+    refused(good | {"seed": 1.5}, "seed: found 1.5 (float), expected int")
+    refused(json.dumps(good | {"hardware": {"x": float("nan")}}), "NaN is not a JSON number")
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="not a JSON file"):
+        RunRecord.read(path)
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = make_record(seed=1).write(tmp_path)
+    before = path.read_bytes()
+    for name in ("fsync", "replace"):
+
+        def fail(*_):
+            raise OSError("disk full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, fail)
+            with pytest.raises(OSError, match="disk full"):
+                make_record(seed=2).write(path)
+        assert path.read_bytes() == before
+        assert [file.name for file in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_bytes_are_on_disk_before_the_name_changes(tmp_path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda *a: (calls.append("fsync"), fsync(*a))[1])
+    monkeypatch.setattr(os, "replace", lambda *a: (calls.append("replace"), replace(*a))[1])
+    assert write_atomically(tmp_path / "x", b"1").read_bytes() == b"1"
+    assert calls == ["fsync", "replace"]
+
+
+def test_sha256_file_reads_in_pieces(tmp_path):
+    content = bytes(range(256)) * 9000  # more than two pieces
+    (tmp_path / "weights").write_bytes(content)
+    assert sha256_file(tmp_path / "weights") == hashlib.sha256(content).hexdigest()
+
+
+def test_the_record_needs_the_standard_library_only():
+    code = (
+        "import sys, results.record;"
+        "ours = {name.partition('.')[0] for name in sys.modules};"
+        "print(sorted(ours & {'numpy', 'pandas', 'matplotlib', 'jinja2', 'torch'}))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert printed.stdout.strip() == "[]", printed

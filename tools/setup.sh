@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# Makes .venv with everything the project needs. Broken off, it goes on where it was; finished and
+# unchanged, it returns at once.
+set -euo pipefail
+
+usage='usage: bash tools/setup.sh            make .venv, or bring it up to date
+       bash tools/setup.sh --check    say what is installed, what is wrong and what mends it
+environment: PYTHON                  the Python to use (3.10 to 3.12)
+             MAX_JOBS                compilers at a time while mmcv is built
+             XDG_CACHE_HOME          where the built mmcv is kept (default: ~/.cache)
+             FORCE_CUDA=1, TORCH_CUDA_ARCH_LIST="8.0;9.0"   CUDA operators on a machine without GPU'
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=$root/.venv
+log=$venv/setup.log
+progress='^ *== .*|^ *\[[0-9]+/[0-9]+\]|^ *(Collecting|Downloading|Installing|Building) [^ ]+' # of ninja, of pip
+unset PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+
+fail() {
+  printf 'error: %s\n' "$1" >&2
+  shift
+  (($#)) && printf '       %s\n' "$@" >&2
+  exit 1
+}
+
+# Sets python to the base interpreter of the first candidate that is 3.10 to 3.12.
+find_python() {
+  local candidates=("$@") candidate told tried=''
+  for candidate in "${candidates[@]}"; do
+    told=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2], sys._base_executable)' \
+      2>/dev/null) || told='not found'
+    case $told in
+      '3.10 '* | '3.11 '* | '3.12 '*) python=${told#* } && version=${told%% *} && return ;;
+      *) tried+="$candidate ${told%% /*}, " ;;
+    esac
+  done
+  fail "found ${tried%, }; expected Python 3.10, 3.11 or 3.12" \
+    'install one: apt-get install -y python3 python3-venv' \
+    'or name one: PYTHON=/path/to/python3.11 bash tools/setup.sh'
+}
+
+# Whether .venv has a Python with pip, of the wanted version, and has not been moved here.
+venv_works() {
+  grep -qsF "$venv" "$venv/bin/activate" &&
+    "$venv/bin/python" -c "import pip, sys; sys.exit('%d.%d' % sys.version_info[:2] != '$version')" \
+      2>/dev/null
+}
+
+# step TEXT COMMAND...: runs the command into the log; tells when it begins and, every 20 s, where it is.
+step() {
+  local text=$1 beat status=0
+  shift
+  printf '[%4d s] %s\n' "$SECONDS" "$text"
+  printf '\n== %s\n' "$text" >>"$log"
+  heartbeat 9>&- &
+  beat=$!
+  "$@" >>"$log" 2>&1 || status=$?
+  kill "$beat" 2>/dev/null || true
+  wait "$beat" 2>/dev/null || true
+  if ((status)); then
+    tail -n 15 "$log" >&2
+    fail "$text: exit status $status; all of it is in $log" 'mend it and run this again: it goes on from here'
+  fi
+}
+
+heartbeat() {
+  while sleep 20 >/dev/null 2>&1; do
+    kill -0 $$ 2>/dev/null || return 0 # the set-up was killed
+    printf '[%4d s]     %s\n' "$SECONDS" "$(newest_progress)"
+  done
+}
+
+newest_progress() {
+  tail -c 20000 "$log" 2>/dev/null | grep -aoE "$progress" | tail -n 1 || printf 'still at it'
+}
+
+case ${1-} in
+  '') ;;
+  --check)
+    if [[ -x $venv/bin/python ]]; then
+      exec "$venv/bin/python" "$root/tools/doctor.py"
+    fi
+    find_python "${PYTHON:-python3}" python3.12 python3.11 python3.10
+    exec "$python" "$root/tools/doctor.py"
+    ;;
+  *)
+    printf '%s\n' "$usage"
+    [[ $1 == -h || $1 == --help ]] && exit 0
+    exit 2
+    ;;
+esac
+
+if [[ -n ${PYTHON-} ]]; then
+  find_python "$PYTHON"
+else
+  find_python "$venv/bin/python" python3 python3.12 python3.11 python3.10
+fi
+if venv_works && "$venv/bin/python" "$root/tools/setup_state.py" current; then
+  exec echo '.venv is up to date'
+fi
+
+"$python" "$root/tools/doctor.py" --preflight >&2 || fail 'this machine lacks what is named above'
+
+exec 9>>"$root/.venv.lock"
+until flock -w 20 9; do
+  printf '[%4d s] another set-up is at work here: %s\n' "$SECONDS" "$(newest_progress)"
+done
+
+if ! venv_works; then
+  rm -rf "$venv"
+  mkdir "$venv"
+  step "making .venv with Python $version" "$python" -m venv "$venv"
+fi
+python=$venv/bin/python
+rm -rf "$venv/tmp"
+mkdir "$venv/tmp"
+export TMPDIR=$venv/tmp # a kill leaves nothing in the system's
+
+cd "$root"
+step 'looking for half installed packages' "$python" tools/setup_state.py repair
+step 'torch and what builds mmcv (2 GB to download)' "$python" -m pip install -c constraints.txt \
+  torch torchvision numpy setuptools wheel ninja packaging
+"$python" tools/mmcv_wheel.py plan || fail 'mmcv cannot be built as asked for'
+step 'mmcv' "$python" tools/mmcv_wheel.py install
+step 'the project and all else' "$python" -m pip install -c constraints.txt --no-build-isolation \
+  -e '.[transfer,dev]'
+rm -rf "$venv/tmp"
+"$python" tools/doctor.py || fail "the set-up does not work yet; the log is $log"
+"$python" tools/setup_state.py finish
+printf '[%4d s] .venv is ready\n' "$SECONDS"

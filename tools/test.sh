@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Set-up, then lint, format, types and layers, then the tests; pytest's closing line comes last.
+# usage: bash tools/test.sh [PYTEST ARGUMENTS]        e.g. bash tools/test.sh -k splits -x
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bash tools/setup.sh
+failed=()
+
+check() {
+  printf '== %s\n' "$*"
+  ".venv/bin/$1" "${@:2}" || failed+=("$*")
+}
+
+check ruff check
+check ruff format --check
+check mypy
+check lint-imports --no-logo
+if ((${#failed[@]})); then
+  printf 'FAILED:' >&2
+  printf ' %s;' "${failed[@]}" >&2
+  printf ' the tests follow\n' >&2
+fi
+
+printf '== pytest\n'
+status=0
+.venv/bin/python -m pytest "$@" || status=$?
+exit $((status > 0 ? status : ${#failed[@]} > 0))

@@ -41,6 +41,7 @@ class Provenance:
     epochs: int | None
     dataset: str
     dataset_fingerprint: str
+    deviations: tuple[str, ...]  # in words, from the paper's pretraining; empty: none
     config_hash: str
     git_commit: str
     seed: int | None
@@ -171,7 +172,7 @@ def _parse(metadata: Mapping[str, str] | None, path: str | Path) -> Provenance:
             f"{path} is '{values['format']}' version {values['format_version']}; this release "
             f"reads '{FORMAT}' version {FORMAT_VERSION}"
         )
-    values.update(mean=tuple(values["mean"]), std=tuple(values["std"]))
+    values.update({key: tuple(values[key]) for key in ("deviations", "mean", "std")})
     return Provenance(**values)
 
 
@@ -213,6 +214,7 @@ def import_torchvision(weights: str | Path, encoder_name: str, out: str | Path) 
         epochs=None,
         dataset="imagenet1k",
         dataset_fingerprint="",
+        deviations=(),
         config_hash="",
         git_commit="",
         seed=None,

@@ -104,12 +104,6 @@ class PretrainRecord(RecordHook):
             Path(runner.work_dir) / BACKBONE,
             self._provenance(runner, epochs=runner.max_epochs),
         )
-        found = {
-            "dataset": dataset.name,
-            "images": len(dataset),
-            "epochs": runner.max_epochs,
-            "global_batch_size": cfg.global_batch_size,
-        }
         return {
             "kind": "pretrain",
             "method": cfg.method,
@@ -118,7 +112,7 @@ class PretrainRecord(RecordHook):
             "dataset": dataset.name,
             "dataset_fingerprint": dataset.metainfo["fingerprint"],
             "protocol": cfg.protocol.name,
-            "deviations": deviations(cfg.protocol.states, found),
+            "deviations": provenance.deviations,
             "split": None,
             "backbone": {
                 "path": BACKBONE,
@@ -132,12 +126,19 @@ class PretrainRecord(RecordHook):
     def _provenance(self, runner: Runner, epochs: int) -> Provenance:
         cfg = runner.cfg
         dataset = runner.train_dataloader.dataset
+        found = {
+            "dataset": dataset.name,
+            "images": len(dataset),
+            "epochs": epochs,
+            "global_batch_size": cfg.global_batch_size,
+        }
         return Provenance(
             method=cfg.method,
             encoder=cfg.model.encoder,
             epochs=epochs,
             dataset=dataset.name,
             dataset_fingerprint=dataset.metainfo["fingerprint"],
+            deviations=deviations(cfg.protocol.states, found),
             config_hash=config_hash(cfg),
             git_commit=git_commit(),
             seed=runner.seed,

@@ -33,7 +33,7 @@ def backbone_file(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("backbone") / "loco.safetensors"
     provenance = Provenance(
         method="loco", encoder="resnet_tiny", epochs=1, dataset="scenes_coco",
-        dataset_fingerprint="f" * 64, config_hash="c" * 64, git_commit="", seed=0,
+        dataset_fingerprint="f" * 64, deviations=(), config_hash="c" * 64, git_commit="", seed=0,
         mean=IMAGENET_MEAN, std=IMAGENET_STD,
     )  # fmt: skip
     write_backbone(build_encoder("resnet_tiny"), path, provenance)

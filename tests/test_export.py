@@ -20,7 +20,8 @@ from pretrain.export import (
 def provenance(encoder="resnet_tiny", method="loco"):
     return Provenance(
         method=method, encoder=encoder, epochs=3, dataset="drawn", dataset_fingerprint="f" * 64,
-        config_hash="c" * 64, git_commit="abc", seed=7, mean=IMAGENET_MEAN, std=IMAGENET_STD,
+        deviations=(), config_hash="c" * 64, git_commit="abc", seed=7,
+        mean=IMAGENET_MEAN, std=IMAGENET_STD,
     )  # fmt: skip
 
 

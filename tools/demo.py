@@ -1,111 +1,136 @@
 """The main job on drawn scenes: data, three pretrainings, five transfers, tables and report.
 
-usage: python tools/demo.py OUT [--smoke]
-
---smoke takes a few images, one epoch and LoCo alone: whether everything runs, not what it learns.
-Every step is a command that a user could type; its whole output goes to OUT/logs. A step that has
-finished is not run again, one that was broken off continues from its last checkpoint.
+Every step is a command that a user could type; its whole output goes to OUT/logs. Steps that do not
+need each other run side by side, one a core. A step that has finished is not run again, one that
+was broken off continues from its last checkpoint.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 PROGRESS = ("Epoch(", "learning rate", "nothing to do", "frozen stages:", "wrote", "error")
 BAR, SECONDS_BETWEEN_BARS = "%|", 5.0
-SMOKE_PRETRAIN = ("epochs=1", "warmup_epochs=0", "global_batch_size=8")
-SMOKE_TRANSFER = ("max_epochs=1",)
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # one core a step: small tensors, many steps
 
 
-def commands(out: Path, smoke: bool = False) -> list[tuple[str, list[str]]]:
-    """(name, command) of each step, in order."""
+@dataclass(frozen=True)
+class Step:
+    """One command, under the name of its log."""
+
+    name: str
+    command: list[str]
+
+
+def stages(out: Path, smoke: bool) -> list[tuple[str, list[Step]]]:
+    """What runs one after the other; the steps inside a stage do not need each other."""
     methods = ("loco",) if smoke else ("simclr", "gim", "loco")
-    train_images, val_images = (16, 4) if smoke else (400, 60)
-    python = sys.executable
-    coco, cityscapes, runs = out / "data/coco", out / "data/cityscapes", out / "runs"
-    scenes = [python, "-m", "transfer.scenes"]
-    counts = ["--train", str(train_images), "--val", str(val_images)]
-    steps = [
-        ("draw COCO scenes", [*scenes, str(coco), "--format", "coco", *counts]),
-        ("draw Cityscapes scenes", [*scenes, str(cityscapes), "--format", "cityscapes", *counts]),
-        (
-            "convert Cityscapes",
-            [python, "-m", "transfer.prepare", "cityscapes", "--data-root", str(cityscapes)],
-        ),
+    counts = ("--train", "16", "--val", "4") if smoke else ("--train", "400", "--val", "60")
+    short = ("epochs=1", "warmup_epochs=0", "global_batch_size=8") if smoke else ()
+    shorter = ("max_epochs=1",) if smoke else ()
+    coco, cityscapes, runs = (str(out / name) for name in ("data/coco", "data/cityscapes", "runs"))
+
+    def module(name: str, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", name, *arguments]
+
+    def training(script: str, config: str, *options: str) -> Step:
+        command = ["bash", f"tools/{script}.sh", f"configs/demo/{config}.py", "--resume"]
+        return Step(config, [*command, "--work-dir", f"{runs}/{config}", "--cfg-options", *options])
+
+    def transfer(config: str, data_root: str, method: str) -> Step:
+        weights = f"backbone_file={runs}/pretrain_{method}/backbone.safetensors"
+        options = (f"data_root={data_root}", *([weights] if method != "random" else []), *shorter)
+        return training("dist_train", config, *options)
+
+    draw = [
+        Step(f"draw_{kind}", module("transfer.scenes", root, "--format", kind, *counts))
+        for kind, root in (("coco", coco), ("cityscapes", cityscapes))
+    ]
+    convert = module("transfer.prepare", "cityscapes", "--data-root", cityscapes)
+    pretrain = [
+        training("pretrain", f"pretrain_{m}", f"data_root={coco}/train2017", *short)
+        for m in methods
+    ]
+    detect = [transfer(f"mask_rcnn_{m}", coco, m) for m in ("random", *methods)]
+    detect.append(transfer("mask_rcnn_loco_cityscapes", cityscapes, "loco"))
+    return [
+        ("draw the scenes", draw),
+        ("convert Cityscapes to COCO's annotations", [Step("convert_cityscapes", convert)]),
+        ("pretrain the backbones", pretrain),
+        ("train Mask R-CNN on each frozen backbone, evaluate", detect),
+        ("tables and report", [Step("results", module("results", runs, "--out", str(out)))]),
     ]
 
-    def training(script: str, name: str, *options: str) -> None:
-        command = ["bash", f"tools/{script}.sh", f"configs/demo/{name}.py", "--resume"]
-        steps.append((name, [*command, "--work-dir", str(runs / name), "--cfg-options", *options]))
 
-    def transfer(name: str, *options: str) -> None:
-        training("dist_train", name, *options, *(SMOKE_TRANSFER if smoke else ()))
+def run(step: Step, logs: Path) -> str | None:
+    """Run one step; its lines of progress go to the screen, all of it to its log.
 
-    backbones = {method: runs / f"pretrain_{method}/backbone.safetensors" for method in methods}
-    for method in methods:
-        options = (f"data_root={coco / 'train2017'}", *(SMOKE_PRETRAIN if smoke else ()))
-        training("pretrain", f"pretrain_{method}", *options)
-    transfer("mask_rcnn_random", f"data_root={coco}")
-    for method, backbone in backbones.items():
-        transfer(f"mask_rcnn_{method}", f"data_root={coco}", f"backbone_file={backbone}")
-    transfer(
-        "mask_rcnn_loco_cityscapes",
-        f"data_root={cityscapes}",
-        f"backbone_file={backbones['loco']}",
-    )
-    steps.append(("tables and report", [python, "-m", "results", str(runs), "--out", str(out)]))
-    return steps
-
-
-def run(command: list[str], log: Path) -> None:
-    """Run one step; its lines of progress go to the screen, all of it to ``log``.
-
-    Raises:
-        SystemExit: the step failed; the end of its log is shown.
+    Returns:
+        None when it ended well, else the end of its log.
     """
+    log = logs / f"{step.name}.log"
+    begun = last_bar = time.monotonic()
     with (
         log.open("w") as file,
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+            step.command,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
         ) as process,
     ):
         assert process.stdout is not None
-        last_bar = 0.0
         for line in process.stdout:
             file.write(line)
             shown = any(mark in line for mark in PROGRESS) and "Build settings" not in line
             if BAR in line and time.monotonic() - last_bar > SECONDS_BETWEEN_BARS:
                 shown, last_bar = True, time.monotonic()
             if shown:
-                print("   ", line.strip().split(" - INFO - ")[-1][:110], flush=True)
+                text = " ".join(line.split(" - INFO - ")[-1].split())
+                print(f"  {step.name}: {text[:90]}", flush=True)
     if process.returncode:
         tail = "\n".join(log.read_text().splitlines()[-15:])
-        sys.exit(f"{tail}\nerror: this step failed; its whole output is in {log}")
+        return f"{tail}\nerror: {step.name} failed; its whole output is in {log}"
+    print(f"  {step.name}: done in {time.monotonic() - begun:.0f} s", flush=True)
+    return None
 
 
 def main() -> None:
-    """Run all steps in order, then show the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--smoke", action="store_true", help="few images, one epoch, LoCo alone")
+    """Run the stages in order, then show the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="a few images, one epoch, LoCo alone: whether everything runs, not what it learns",
+    )
     args = parser.parse_args()
     out = args.out.resolve()
     logs = out / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
-    steps = commands(out, args.smoke)
-    for number, (name, command) in enumerate(steps, start=1):
+
+    def elapsed() -> str:
         minutes, seconds = divmod(int(time.monotonic() - begun), 60)
-        print(f"[{number}/{len(steps)}] {name}  (after {minutes}:{seconds:02d})", flush=True)
-        run(command, logs / f"{number:02d}_{name.replace(' ', '_')}.log")
-    minutes, seconds = divmod(int(time.monotonic() - begun), 60)
-    for table in sorted((out / "tables").glob("*.md")):
-        print(f"\n{table.read_text()}")
-    print(
-        f"done in {minutes}:{seconds:02d}; tables in {out / 'tables'}, open {out / 'report.html'}"
-    )
+        return f"{minutes}:{seconds:02d}"
+
+    plan = stages(out, args.smoke)
+    cores = len(os.sched_getaffinity(0))
+    for number, (title, steps) in enumerate(plan, start=1):
+        print(f"[{number}/{len(plan)}] {title}  (after {elapsed()})", flush=True)
+        with ThreadPoolExecutor(max_workers=cores) as pool:
+            faults = [fault for fault in pool.map(lambda step: run(step, logs), steps) if fault]
+        if faults:
+            sys.exit("\n".join(faults))
+    print((logs / "results.log").read_text())
+    print(f"done in {elapsed()}; tables in {out / 'tables'}, open {out / 'report.html'}")
 
 
 if __name__ == "__main__":

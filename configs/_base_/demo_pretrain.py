@@ -3,21 +3,21 @@
 _base_ = ["./pretrain.py"]
 
 data_root = "demo_out/data/coco/train2017"
-epochs = 20
+epochs = 25
 warmup_epochs = 2
-global_batch_size = 64
+global_batch_size = 32
 base_lr = 4.0  # tuned on the drawn scenes; section 5.1 has 0.3 for ImageNet
 
 protocol = dict(
     name="demo_pretrain",
-    states=dict(_delete_=True, dataset="scenes_coco", images=400, epochs=20, global_batch_size=64),
+    states=dict(_delete_=True, dataset="scenes_coco", images=400, epochs=25, global_batch_size=32),
 )
 
 model = dict(encoder="resnet_tiny")
 train_dataloader = dict(
     num_workers=1,
     pin_memory=False,
-    dataset=dict(augmentation=dict(size=64, jitter=0.5, blur=False, min_area=0.2)),
+    dataset=dict(augmentation=dict(size=48, jitter=0.5, blur=False, min_area=0.2)),
 )
 default_hooks = dict(checkpoint=dict(interval=5))
 custom_hooks = [

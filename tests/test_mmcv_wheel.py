@@ -2,6 +2,8 @@
 
 import sys
 import tarfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,23 @@ def test_a_broken_build_goes_on_and_is_moved_whole(
     assert mmcv_wheel.build(house, "9", Operators("cpu")) == wheel
     assert calls == ["download", "wheel", "wheel"]
     assert not (house / "build").exists()
+
+
+def test_two_setups_at_a_time_build_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    builds = []
+
+    def pip(*arguments: str, env: object = None) -> None:
+        builds.append(arguments)
+        time.sleep(0.2)
+        (tmp_path / "build/out").mkdir()
+        (tmp_path / "build/out/mmcv-9-cp311.whl").touch()
+
+    (tmp_path / "build/mmcv-9").mkdir(parents=True)
+    monkeypatch.setattr(mmcv_wheel, "pip", pip)
+    with ThreadPoolExecutor(2) as setups:
+        both = [setups.submit(mmcv_wheel.build, tmp_path, "9", Operators("cpu")) for _ in range(2)]
+    assert {one.result() for one in both} == {tmp_path / "mmcv-9-cp311.whl"}
+    assert len(builds) == 1
 
 
 def test_a_toolkit_has_a_compiler_and_headers(tmp_path: Path) -> None:

@@ -189,6 +189,17 @@ def test_repair_removes_only_what_is_not_whole(tmp_path: Path) -> None:
     assert (tmp_path / "killed/code.py").exists()
 
 
+def test_a_stamp_holds_for_the_gpus_it_was_made_for_and_for_none(tmp_path: Path) -> None:
+    stamp = tmp_path / "setup.stamp"
+    assert not setup_state.is_current(stamp, "f", [])
+    setup_state.finish(stamp, "f", ["A100", "H200"])
+    assert setup_state.is_current(stamp, "f", ["H200"])
+    assert setup_state.is_current(stamp, "f", [])  # a login node
+    assert not setup_state.is_current(stamp, "f", ["L40"])
+    assert not setup_state.is_current(stamp, "other", ["H200"])
+    assert list(tmp_path.iterdir()) == [stamp]
+
+
 # --- what is declared, and what is installed ---
 
 

@@ -121,13 +121,14 @@ def cuda() -> Iterator[Finding]:
         from mmcv.ops import get_compiling_cuda_version, nms
     except Exception:
         return  # told by the imports above
-    operators = get_compiling_cuda_version()
+    built = get_compiling_cuda_version()
+    operators = "CPU only" if built == "not available" else f"CPU and CUDA {built}"
     if not torch.cuda.is_available():
         unused = [*gpu_models()]
         found = f"torch cannot use {', '.join(unused)}" if unused else "none: runs on the CPU"
         mend = f"update the NVIDIA driver to one for CUDA {torch.version.cuda}" if unused else ""
         yield Finding("GPU", found, "warning" if unused else "ok", mend)
-        yield Finding("mmcv's operators", f"CPU; CUDA {operators}")
+        yield Finding("mmcv's operators", operators)
         return
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     yield Finding("GPU", f"{len(names)}: {', '.join(sorted(set(names)))}")
@@ -135,11 +136,11 @@ def cuda() -> Iterator[Finding]:
         box = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device="cuda")
         nms(box, box.new_ones(1), 0.5)
     except Exception as error:
-        reason = f"do not run on the GPU (CUDA {operators}; {error})".splitlines()[0]
+        reason = f"do not run on the GPU ({operators}; {error})".splitlines()[0]
         mend = f"install the CUDA {torch.version.cuda} toolkit (nvcc), then: {AGAIN}"
         yield Finding("mmcv's operators", reason, "warning", mend)
     else:
-        yield Finding("mmcv's operators", f"run on the GPU (CUDA {operators})")
+        yield Finding("mmcv's operators", f"run on the GPU ({operators})")
 
 
 def report(findings: Iterable[Finding], *, faults_only: bool = False) -> int:

@@ -58,7 +58,8 @@ def main(command: str) -> None:
     if command == "plan":
         if operators.warning:
             print(f"WARNING: {operators.warning}", file=sys.stderr)
-        ready = "in the cache" if find_wheel(house) else "to be built, about 12 minutes on 2 cores"
+        takes = "12 minutes on 2 cores" if operators.kind == "cpu" else "an hour on 2 cores"
+        ready = "in the cache" if find_wheel(house) else f"to be built, about {takes}"
         print(f"mmcv {version} with {operators.name} operators: {ready}")
     elif not serves(installed_key(), house.name):
         wheel = find_wheel(house) or build(house, version, operators)

@@ -13,7 +13,7 @@ environment: PYTHON                  the Python to use (3.10 to 3.12)
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.venv
 log=$venv/setup.log
-progress='^ *== .*|^ *\[[0-9]+/[0-9]+\]|^ *(Collecting|Downloading|Installing|Building) [^ ]+' # of ninja, of pip
+progress='^ *== .*|^ *\[[0-9]+/[0-9]+\]|^ *(Collecting|Downloading|Building) [^ ]+|Installing collected packages'
 unset PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 
@@ -24,13 +24,14 @@ fail() {
   exit 1
 }
 
-# Sets python to the base interpreter of the first candidate that is 3.10 to 3.12.
+# Sets python and version to the base interpreter of the first candidate that is 3.10 to 3.12.
 find_python() {
-  local candidates=("$@") candidate told tried=''
-  for candidate in "${candidates[@]}"; do
+  local candidate told tried=''
+  for candidate in "$@"; do
     told=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2], sys._base_executable)' \
       2>/dev/null) || told='not found'
     case $told in
+      *" $venv/"*) ;; # what is left of a .venv
       '3.10 '* | '3.11 '* | '3.12 '*) python=${told#* } && version=${told%% *} && return ;;
       *) tried+="$candidate ${told%% /*}, " ;;
     esac
@@ -47,7 +48,13 @@ venv_works() {
       2>/dev/null
 }
 
-# step TEXT COMMAND...: runs the command into the log; tells when it begins and, every 20 s, where it is.
+return_if_current() {
+  if venv_works && "$venv/bin/python" "$root/tools/setup_state.py" current; then
+    exec echo '.venv is up to date'
+  fi
+}
+
+# step TEXT COMMAND...: runs it into the log; tells when it begins and, every 20 s, how far it is.
 step() {
   local text=$1 beat status=0
   shift
@@ -72,7 +79,7 @@ heartbeat() {
 }
 
 newest_progress() {
-  tail -c 20000 "$log" 2>/dev/null | grep -aoE "$progress" | tail -n 1 || printf 'still at it'
+  tail -c 400000 "$log" 2>/dev/null | grep -aoE "$progress" | tail -n 1 || printf 'still at it'
 }
 
 case ${1-} in
@@ -93,12 +100,12 @@ esac
 
 if [[ -n ${PYTHON-} ]]; then
   find_python "$PYTHON"
-else
+elif [[ -x $venv/bin/python ]]; then
   find_python "$venv/bin/python" python3 python3.12 python3.11 python3.10
+else
+  find_python python3 python3.12 python3.11 python3.10
 fi
-if venv_works && "$venv/bin/python" "$root/tools/setup_state.py" current; then
-  exec echo '.venv is up to date'
-fi
+return_if_current
 
 "$python" "$root/tools/doctor.py" --preflight >&2 || fail 'this machine lacks what is named above'
 
@@ -106,8 +113,10 @@ exec 9>>"$root/.venv.lock"
 until flock -w 20 9; do
   printf '[%4d s] another set-up is at work here: %s\n' "$SECONDS" "$(newest_progress)"
 done
+return_if_current # the other one has done it
 
 if ! venv_works; then
+  [[ -e $venv ]] && printf '[%4d s] removing a .venv that does not work here\n' "$SECONDS"
   rm -rf "$venv"
   mkdir "$venv"
   step "making .venv with Python $version" "$python" -m venv "$venv"

@@ -14,7 +14,7 @@ protocol = dict(
         global_batch_size=8,
         train_scale="(128, 128)",
         frozen_stages=4,
-        lr=0.02,
+        lr=0.1,
     ),
 )
 

@@ -8,21 +8,32 @@ from torch import nn
 
 from pretrain.decoders import Decoder
 from pretrain.encoders import Encoder, build_encoder, run_block
+from pretrain.encoders.resnet import ResNet
 from pretrain.local_backward import streamed_backward
 from pretrain.losses import info_nce
 from pretrain.units import Unit, build_units, check_units
 
 TOLERANCE = 1e-10  # relative, float64
-LAYOUTS = ["simclr", "gim", "loco", [(0, 1, 2), (2, 3)], [(0, 1), (2, 3)], [(0, 1, 2), (1, 2, 3)]]
+LAYOUTS = [
+    "simclr", "gim", "loco", "blocks",
+    [(0, 1, 2), (2, 3)], [(0, 1), (2, 3)], [(0, 1, 2), (1, 2, 3)],
+]  # fmt: skip
 
 
 def make(layout) -> tuple[Encoder, tuple[Unit, ...], nn.ModuleList, torch.Tensor]:
     torch.manual_seed(0)
-    encoder = build_encoder("resnet_tiny").double().train()
-    units = build_units(layout, encoder)
-    ends = [sum(len(s) for s in encoder.stages()[: k + 1]) for k in range(4)]
+    if layout == "blocks":
+        encoder: Encoder = ResNet(depths=(2, 2, 2, 2), width=4)
+        # Block 3 belongs to three units, and the last of them begins below blocks 4 and 5.
+        units = (Unit("a", 0, 4), Unit("b", 2, 6), Unit("c", 3, 8))
+        check_units(units, 8)
+    else:
+        encoder = build_encoder("resnet_tiny")
+        units = build_units(layout, encoder)
+    encoder = encoder.double().train()
+    depth = len(encoder.blocks()) // 4
     decoders = nn.ModuleList(
-        Decoder(encoder, encoder.out_channels[ends.index(unit.stop)], conv_blocks=1, out_dim=16)
+        Decoder(encoder, encoder.out_channels[(unit.stop - 1) // depth], conv_blocks=1, out_dim=16)
         for unit in units
     ).double()
     return encoder, units, decoders, torch.randn(6, 3, 64, 64, dtype=torch.float64)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from mmdet.registry import MODELS
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
@@ -70,9 +69,8 @@ class TransferBackbone(BaseModule):
         features = []
         x = images
         for number, stage in enumerate(self.encoder.stages()):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and number >= self.frozen_stages):
-                for block in stage:
-                    x = run_block(block, x)
+            for block in stage:
+                x = run_block(block, x)
             if number in self.out_stages:
                 features.append(x)
         return tuple(features)

@@ -4,6 +4,7 @@ Names that ``--cfg-options`` may set, and that find their places here: ``backbon
 ``data_root``, ``max_epochs``, ``global_batch_size``, ``seed``.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmdet.registry import DATASETS
@@ -103,7 +104,10 @@ def prepare_data(cfg: Config) -> None:
     cfg.test_dataloader.dataset.data_root = str(root)
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         evaluator.ann_file = str(root / val.ann_file)
-    images = [summary.images for summary in summaries]
+    images = [
+        summary.images if dataset.get("indices") is None else len(_listed(dataset.indices))
+        for summary, dataset in zip(summaries, (train, val), strict=True)
+    ]
     states = cfg.protocol.states
     as_stated = images == [states.train_images, states.val_images]
     folder = f"{root.resolve().name} ({images[0]}+{images[1]} images)"
@@ -113,6 +117,11 @@ def prepare_data(cfg: Config) -> None:
         "val_images": images[1],
         "fingerprints": [summary.fingerprint for summary in summaries],
     }
+
+
+def _listed(indices: int | Sequence[int]) -> Sequence[int]:
+    """mmengine's ``indices``: the first so many, or a list of them."""
+    return range(indices) if isinstance(indices, int) else indices
 
 
 if __name__ == "__main__":

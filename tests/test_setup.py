@@ -209,7 +209,8 @@ def project() -> dict:
 
 def installed_requirements() -> dict[str, str]:
     """Name -> version of everything that the project needs, directly or not, and that is here."""
-    lines = [*project()["dependencies"], *sum(project()["optional-dependencies"].values(), [])]
+    extras = project()["optional-dependencies"].values()
+    lines = [*project()["dependencies"], *(line for extra in extras for line in extra)]
     found: dict[str, str] = {}
     while lines:
         need = Requirement(lines.pop())

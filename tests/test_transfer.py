@@ -15,7 +15,7 @@ from pretrain.export import load_backbone
 from pretrain.norm import describe_norm
 from results.record import RunRecord
 from transfer.backbones import TransferBackbone
-from transfer.hooks import FrozenCheck, frozen_digests, in_percent
+from transfer.hooks import FrozenCheck, TransferRecord, frozen_digests, in_percent
 from transfer.train import prepare
 
 register_all_modules()
@@ -188,6 +188,13 @@ def test_the_record_says_which_norm_ran():
 def test_metrics_in_percent():
     metrics = {"coco/bbox_mAP": 0.326, "coco/segm_mAP_50": 0.5, "coco/bbox_mAP_l": -1.0}
     assert in_percent(metrics) == {"box_ap": 32.6, "mask_ap_50": 50.0}
+
+
+def test_a_detector_that_finds_nothing_has_an_ap_of_zero():
+    """mmdet reports no metric at all for an empty list of detections."""
+    hook = TransferRecord()
+    hook.after_val_epoch(Stub(None), {})
+    assert hook._metrics == {"box_ap": 0.0, "mask_ap": 0.0}
 
 
 # ---- a run from end to end -----------------------------------------------------------------------

@@ -109,7 +109,8 @@ class TransferRecord(RecordHook):
         self._metrics: dict[str, float] = {}
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        self._metrics = in_percent(metrics or {})
+        # pycocotools has nothing to say of an empty list of detections; its AP is 0.
+        self._metrics = in_percent(metrics or {}) or {"box_ap": 0.0, "mask_ap": 0.0}
 
     def after_train(self, runner: Runner) -> None:
         """Validate, where a resumed run had only that left to do."""

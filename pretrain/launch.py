@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 import torch
+import torch.distributed as dist
 from mmengine.config import Config, DictAction
 from mmengine.dist import init_dist, is_main_process
 from mmengine.runner import Runner
@@ -47,11 +48,10 @@ def main(description: str, prepare: Callable[[Config, int], None]) -> None:
     args = parse_args(description)
     try:
         cfg = load_config(args)
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
-        cfg.merge_from_dict({"env_cfg.dist_cfg.backend": backend})
-        if args.launcher != "none":
-            os.environ.setdefault("LOCAL_RANK", "0")
-            init_dist(args.launcher, backend=backend)
+        if args.launcher != "none" and torch.cuda.is_available():
+            init_dist(args.launcher, backend="nccl")
+        elif args.launcher != "none":  # mmengine's init_dist wants a GPU
+            dist.init_process_group("gloo")
         prepare(cfg, int(os.environ.get("WORLD_SIZE", "1")))
         if is_finished(Path(cfg.work_dir), config_hash(cfg), resume=args.resume):
             print(

@@ -7,6 +7,7 @@ Names that ``--cfg-options`` may set, and that find their places here: ``data_ro
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 
 from pretrain.data import list_images
@@ -41,6 +42,9 @@ def prepare(cfg: Config, world_size: int) -> None:
     cfg.train_cfg.max_epochs = cfg.epochs
     cfg.param_scheduler = schedule(cfg.epochs, cfg.warmup_epochs)
     cfg.randomness = {"seed": cfg.seed}
+    if world_size > 1 and not torch.cuda.is_available():
+        print("no GPU: torch's SyncBN does not run, norm statistics stay per process", flush=True)
+        cfg.sync_bn = None
 
 
 def dataset_name(states: dict[str, Any], data_root: str, images: int) -> str:

@@ -7,6 +7,7 @@ Names that ``--cfg-options`` may set, and that find their places here: ``backbon
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
 
@@ -22,6 +23,11 @@ def prepare(cfg: Config, world_size: int) -> None:
     Raises:
         ValueError, FileNotFoundError: what was found, what was expected, how to mend it.
     """
+    if world_size > 1 and not torch.cuda.is_available():
+        raise ValueError(
+            f"{world_size} processes without a GPU, where torch's SyncBN does not run; start one "
+            "process: bash tools/dist_train.sh CONFIG 1"
+        )
     prepare_backbone(cfg)
     prepare_data(cfg)
     batch = cfg.global_batch_size

@@ -1,50 +1,97 @@
 """Decoders: what stands between a unit's last feature map and its loss (sections 4.2 and 5.4)."""
 
+import copy
+from itertools import accumulate
+
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pretrain.encoders import Encoder
 
 
 class Decoder(nn.Module):
-    """Residual conv blocks with downsampling, global average pooling, an MLP.
+    """Layers of the encoder's kind, global average pooling, an MLP.
+
+    Every row of Table 4 is a choice of these arguments.
 
     Args:
-        encoder: gives the conv block its kind (``Encoder.conv_block``).
-        in_channels: channels of the unit's last feature map.
-        conv_blocks: blocks before the pooling, each halving height and width; 1 in the local
-            methods, 0 in SimCLR (section 5.4). They keep the number of channels: the paper does
-            not say, and so the decoder stays cheap.
-        mlp_layers: linear layers; 2 (section 5.1). Hidden layers are ``in_channels`` wide, and
+        encoder: gives the convolutional layers their kind; nothing of it is shared.
+        stop: one past the unit's last block in the encoder's chain of blocks.
+        conv_blocks: residual blocks before the pooling; 1 in the local methods, 0 in SimCLR
+            (section 5.4). They keep the number of channels: the paper does not say, and so the
+            decoder stays cheap.
+        downsample: whether each of those blocks halves height and width.
+        further_stages: stages of the encoder's own design that come before the pooling, as many of
+            those that follow the unit: 1 is Table 4's "1 stage", all of them its "full network".
+        mlp_layers: linear layers; 2 (section 5.1). Hidden layers are as wide as their input, and
             every layer is followed by a batch norm, as in SimCLR's reference code.
         out_dim: length of the embedding; 128 (section 5.1).
+        front: modules that run first and belong to this decoder alone, the untied copy of a shared
+            stage (:mod:`pretrain.sharing`); ``stop`` is where they end.
+
+    Raises:
+        ValueError: a number out of range.
     """
 
     def __init__(
         self,
         encoder: Encoder,
-        in_channels: int,
+        stop: int,
         conv_blocks: int = 0,
+        downsample: bool = True,
+        further_stages: int = 0,
         mlp_layers: int = 2,
         out_dim: int = 128,
+        front: nn.Sequential | None = None,
     ) -> None:
         super().__init__()
-        if mlp_layers < 1 or conv_blocks < 0:
+        if mlp_layers < 1 or conv_blocks < 0 or further_stages < 0:
             raise ValueError(
-                f"a decoder needs mlp_layers >= 1 and conv_blocks >= 0, got "
-                f"mlp_layers={mlp_layers} and conv_blocks={conv_blocks}"
+                "a decoder needs mlp_layers >= 1, conv_blocks >= 0 and further_stages >= 0, got "
+                f"{mlp_layers}, {conv_blocks} and {further_stages}"
             )
-        self.conv = nn.Sequential(*(encoder.conv_block(in_channels, 2) for _ in range(conv_blocks)))
+        stage = stage_of(encoder, stop)
+        top = min(stage + further_stages, len(encoder.stage_names) - 1)
+        channels = encoder.out_channels[top]
+        self.front = front if front is not None else nn.Sequential()
+        self.stages = nn.Sequential(*_fresh_stages(encoder, stage + 1, top + 1))
+        self.conv = nn.Sequential(
+            *(encoder.conv_block(channels, 2 if downsample else 1) for _ in range(conv_blocks))
+        )
         self.pool = nn.AdaptiveAvgPool2d(1)
         layers: list[nn.Module] = []
         for _ in range(mlp_layers - 1):
             layers += [
-                nn.Linear(in_channels, in_channels, bias=False),
-                nn.BatchNorm1d(in_channels),
+                nn.Linear(channels, channels, bias=False),
+                nn.BatchNorm1d(channels),
                 nn.ReLU(inplace=True),
             ]
-        layers += [nn.Linear(in_channels, out_dim, bias=False), nn.BatchNorm1d(out_dim)]
+        layers += [nn.Linear(channels, out_dim, bias=False), nn.BatchNorm1d(out_dim)]
         self.mlp = nn.Sequential(*layers)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_dim), not yet normalised."""
-        return self.mlp(self.pool(self.conv(features)).flatten(1))
+        """(N, channels, H, W) of the unit's last block -> (N, out_dim), not yet normalised."""
+        features = self.conv(self.stages(self.front(features)))
+        return self.mlp(self.pool(features).flatten(1))
+
+
+def stage_of(encoder: Encoder, stop: int) -> int:
+    """The stage that holds the last block before ``stop``."""
+    ends = list(accumulate(len(stage) for stage in encoder.stages()))
+    return next(number for number, end in enumerate(ends) if stop <= end)
+
+
+def _fresh_stages(encoder: Encoder, start: int, stop: int) -> list[nn.Module]:
+    """The modules of stages ``start`` up to ``stop``, newly initialised."""
+    modules = [
+        copy.deepcopy(module)
+        for stage in encoder.stages()[start:stop]
+        for block in stage
+        for module in block
+    ]
+    for module in nn.ModuleList(modules).modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, (_BatchNorm, nn.Linear)):
+            module.reset_parameters()
+    return modules

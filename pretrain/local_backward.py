@@ -25,6 +25,7 @@ def streamed_backward(
     decoders: Sequence[nn.Module],
     loss: Callable[[Tensor], Tensor],
     on_ready: OnReady = lambda parameters: None,
+    upper_gradient_only: bool = False,
 ) -> list[Tensor]:
     """One step of local learning: every parameter's gradient is added to its ``.grad``.
 
@@ -35,6 +36,7 @@ def streamed_backward(
         decoders: one a unit; takes the output of the unit's last block.
         loss: of a decoder's output; gives a scalar.
         on_ready: called with the parameters of a decoder or segment as soon as they are final.
+        upper_gradient_only: shared parameters learn from their highest unit alone (Table 5).
 
     Returns:
         The loss of each unit, detached.
@@ -57,7 +59,7 @@ def streamed_backward(
         for below in reversed(segments[: top + 1]):
             if grad is None:  # the unit has reached its beginning
                 break
-            grad = below.backward(unit, grad, on_ready)
+            grad = below.backward(unit, grad, on_ready, upper_gradient_only)
     return losses
 
 
@@ -83,7 +85,9 @@ class _Segment:
             self.output = run_block(block, self.output)
         return self.output.detach()
 
-    def backward(self, unit: Unit, grad: Tensor, on_ready: OnReady) -> Tensor | None:
+    def backward(
+        self, unit: Unit, grad: Tensor, on_ready: OnReady, upper_gradient_only: bool
+    ) -> Tensor | None:
         """Take one unit's gradient of the output; give its gradient of the input.
 
         That is None where the unit begins here. The parameters' gradient waits for the last unit
@@ -98,7 +102,7 @@ class _Segment:
             (input_grad,) = torch.autograd.grad(self.output, self.input, grad, retain_graph=True)
         total = grad if self.waiting is None else self.waiting + grad
         if not last:
-            self.waiting = total
+            self.waiting = None if upper_gradient_only else total
             return input_grad
         torch.autograd.backward(
             self.output, total, inputs=[*self.parameters, *([self.input] if at_once else [])]

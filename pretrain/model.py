@@ -14,6 +14,7 @@ from pretrain.decoders import Decoder
 from pretrain.encoders import build_encoder
 from pretrain.local_backward import OnReady, streamed_backward
 from pretrain.losses import info_nce
+from pretrain.sharing import Sharing, add_penalty, untie
 from pretrain.units import StageSpans, build_units
 
 
@@ -44,10 +45,11 @@ class LocalContrastive(BaseModel):
 
     Args:
         encoder: a name in :data:`pretrain.encoders.ENCODERS`.
-        units: a method's name (``simclr``, ``gim``, ``loco``) or a list of stage spans.
+        units: a name in :data:`pretrain.units.LAYOUTS` or a list of stage spans.
         decoder: arguments of :class:`Decoder`, the same for every unit.
         temperature: tau of Eq. 1.
         data_preprocessor: config of a preprocessor that gives ``views``.
+        sharing: arguments of :class:`Sharing`; LoCo's hard sharing by default.
     """
 
     def __init__(
@@ -57,13 +59,20 @@ class LocalContrastive(BaseModel):
         decoder: dict[str, Any],
         temperature: float,
         data_preprocessor: dict[str, Any],
+        sharing: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(data_preprocessor)
         self.encoder = build_encoder(encoder)
-        self.units = build_units(units, self.encoder)
         self.temperature = temperature
+        self.sharing = Sharing(**(sharing or {}))
+        tied = build_units(units, self.encoder)
+        fronts: Sequence[nn.Sequential | None] = [None] * len(tied)
+        self.units = tied
+        if self.sharing.l2 is not None:
+            self.units, fronts = untie(tied, self.encoder)
         self.decoders = nn.ModuleList(
-            Decoder(self.encoder, channels, **decoder) for channels in self._unit_channels()
+            Decoder(self.encoder, unit.stop, **decoder, front=front)
+            for unit, front in zip(tied, fronts, strict=True)
         )
 
     def local_gradients(
@@ -85,6 +94,7 @@ class LocalContrastive(BaseModel):
                 list(self.decoders),
                 lambda embeddings: info_nce(embeddings, self.temperature),
                 on_ready,
+                self.sharing.upper_gradient_only,
             )
         names = (f"loss_{unit.name}" for unit in self.units)
         return OrderedDict(zip(names, losses, strict=True))
@@ -92,22 +102,19 @@ class LocalContrastive(BaseModel):
     def train_step(self, data: dict[str, Tensor], optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """One step on one process; :class:`pretrain.parallel.LocalDistributed` has that of many."""
         losses = self.local_gradients(data, optim_wrapper)
+        self.update(optim_wrapper)
+        return losses
+
+    def update(self, optim_wrapper: OptimWrapper) -> None:
+        """Change the weights by their gradients, once those are complete and averaged."""
+        if self.sharing.l2 is not None:
+            fronts = [decoder.get_submodule("front") for decoder in self.decoders]
+            add_penalty(self.units, fronts, self.encoder, self.sharing.l2)
         optim_wrapper.step()
         optim_wrapper.zero_grad()
-        return losses
 
     def forward(
         self, inputs: Tensor, data_samples: None = None, mode: str = "tensor"
     ) -> tuple[Tensor, ...]:
         """Features of every stage, for evaluation: see :meth:`Encoder.forward`."""
         return self.encoder(inputs)
-
-    def _unit_channels(self) -> list[int]:
-        """Channels of each unit's last feature map."""
-        channels_at = {}
-        stop = 0
-        for stage, channels in zip(self.encoder.stages(), self.encoder.out_channels, strict=True):
-            for _ in stage:
-                stop += 1
-                channels_at[stop] = channels
-        return [channels_at[unit.stop] for unit in self.units]

@@ -36,8 +36,7 @@ class LocalDistributed(nn.Module):
         """As :meth:`LocalContrastive.train_step`, over the global batch; losses are averages."""
         losses = self.module.local_gradients(data, optim_wrapper, self._start_average)
         self._finish_averages()
-        optim_wrapper.step()
-        optim_wrapper.zero_grad()
+        self.module.update(optim_wrapper)
         stacked = torch.stack(list(losses.values()))
         dist.all_reduce(stacked)
         return dict(zip(losses, stacked / dist.get_world_size(), strict=True))

@@ -30,15 +30,18 @@ class RecordHook(Hook):
         self._norm = ""
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        checkpoint["meta"].update(elapsed_s=self._elapsed_s(), started_at=self._started_at)
+        checkpoint["meta"].update(
+            elapsed_s=self._elapsed_s(), started_at=self._started_at, norm=self._norm
+        )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         meta = checkpoint["meta"]
         self._elapsed_before_s = meta["elapsed_s"]
         self._started_at = meta["started_at"]
+        self._norm = meta["norm"]
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        if not self._norm:
+        if batch_idx == 0:  # the model is in training mode by now
             self._norm = describe_norm(runner.model)
 
     def after_run(self, runner: Runner) -> None:
@@ -65,7 +68,7 @@ class RecordHook(Hook):
             "world_size": get_world_size(),
             "global_batch_size": cfg.global_batch_size,
             "precision": str(cfg.optim_wrapper.get("dtype", "float16")) if automatic else "float32",
-            "norm": self._norm or describe_norm(runner.model),
+            "norm": self._norm,
             "learning_rate": float(cfg.optim_wrapper.optimizer.lr),
             "versions": package_versions(),
             "hardware": {**processor(), "gpus": _gpus()},

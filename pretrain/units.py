@@ -14,10 +14,31 @@ from pretrain.encoders import Encoder
 StageSpans = Sequence[Sequence[int]]
 """One tuple of neighbouring stage numbers a unit, e.g. ``[(0, 1), (1, 2), (2, 3)]``."""
 
-LAYOUTS: dict[str, Callable[[int], StageSpans]] = {
-    "simclr": lambda stages: [tuple(range(stages))],
-    "gim": lambda stages: [(k,) for k in range(stages)],
-    "loco": lambda stages: [(k, k + 1) for k in range(stages - 1)],
+Spans = list[tuple[int, int]]
+"""First block and one past the last block of each unit."""
+
+
+def _sharing_blocks(count: int) -> Callable[[list[int]], Spans]:
+    """A unit a stage, reaching ``count`` blocks into the next one (section 5.5)."""
+
+    def spans(ends: list[int]) -> Spans:
+        tops = [min(stop + count, above) for stop, above in pairwise(ends[1:])]
+        units = list(zip(ends, tops, strict=False))
+        # Where the last stage has no block left over, the unit below ends where its own would.
+        return units if tops[-1] == ends[-1] else [*units, (ends[-2], ends[-1])]
+
+    return spans
+
+
+# By name, from the ends of the stages: [0, blocks of stage 0, blocks of stages 0 and 1, ...].
+LAYOUTS: dict[str, Callable[[list[int]], Spans]] = {
+    "simclr": lambda ends: [(0, ends[-1])],
+    "gim": lambda ends: list(pairwise(ends)),
+    "loco": lambda ends: list(zip(ends, ends[2:], strict=False)),
+    "loco_1_block": _sharing_blocks(1),  # Table 5, "Sharing 1 block"
+    "loco_2_blocks": _sharing_blocks(2),  # Table 5, "Sharing 2 blocks"
+    # Appendix A plots a loss at res2 too, which the pairs of section 4.1 do not have.
+    "loco_res2": lambda ends: [(0, ends[1]), *zip(ends, ends[2:], strict=False)],
 }
 
 
@@ -31,33 +52,47 @@ class Unit:
 
 
 def build_units(layout: str | StageSpans, encoder: Encoder) -> tuple[Unit, ...]:
-    """The units of a method's name or of an explicit list of stage spans.
+    """The units of a layout's name or of an explicit list of stage spans.
 
     Raises:
         ValueError: an unknown name, or a layout that leaves a gap, goes backwards or past the end.
     """
-    names = encoder.stage_names
+    ends = [0, *accumulate(len(stage) for stage in encoder.stages())]
     if isinstance(layout, str):
         if layout not in LAYOUTS:
             raise ValueError(f"unknown method {layout!r}; the methods are: {', '.join(LAYOUTS)}")
-        spans = LAYOUTS[layout](len(names))
+        spans = LAYOUTS[layout](ends)
     else:
-        spans = layout
-    ends = [0, *accumulate(len(stage) for stage in encoder.stages())]
-    for span in spans:
-        if list(span) != list(range(span[0], span[-1] + 1)) or not 0 <= span[0] <= span[-1] < len(
-            names
-        ):
-            raise ValueError(
-                f"unit {tuple(span)} is not a run of neighbouring stages of {encoder.name}, "
-                f"whose stages are 0 to {len(names) - 1} ({', '.join(names)}); "
-                f"layouts by name: {', '.join(LAYOUTS)}"
-            )
+        spans = [_blocks_of(span, ends, encoder) for span in layout]
     units = tuple(
-        Unit("+".join(names[k] for k in span), ends[span[0]], ends[span[-1] + 1]) for span in spans
+        Unit(_name(start, stop, ends, encoder.stage_names), start, stop) for start, stop in spans
     )
     check_units(units, ends[-1])
     return units
+
+
+def _blocks_of(span: Sequence[int], ends: list[int], encoder: Encoder) -> tuple[int, int]:
+    """A run of neighbouring stages as a span of blocks."""
+    names = encoder.stage_names
+    neighbours = bool(span) and list(span) == list(range(span[0], span[-1] + 1))
+    if not neighbours or span[0] < 0 or span[-1] >= len(names):
+        raise ValueError(
+            f"unit {tuple(span)} is not a run of neighbouring stages of {encoder.name}, whose "
+            f"stages are 0 to {len(names) - 1} ({', '.join(names)}); layouts by name: "
+            f"{', '.join(LAYOUTS)}"
+        )
+    return ends[span[0]], ends[span[-1] + 1]
+
+
+def _name(start: int, stop: int, ends: list[int], names: Sequence[str]) -> str:
+    """``res2+res3``; ``res2+res3[:1]`` for a unit that holds only the first block of res3."""
+    parts = []
+    for name, (first, last) in zip(names, pairwise(ends), strict=True):
+        low, high = max(start, first), min(stop, last)
+        if low < high:
+            whole = (low, high) == (first, last)
+            parts.append(name if whole else f"{name}[{low - first or ''}:{high - first}]")
+    return "+".join(parts)
 
 
 def check_units(units: Sequence[Unit], num_blocks: int) -> None:
@@ -75,10 +110,10 @@ def check_units(units: Sequence[Unit], num_blocks: int) -> None:
         if unit.start >= unit.stop:
             raise ValueError(f"unit {unit.name} holds no block: {_spans([unit])}")
     for lower, upper in pairwise(units):
-        if not (lower.start < upper.start <= lower.stop < upper.stop):
+        if not (lower.start <= upper.start <= lower.stop < upper.stop):
             raise ValueError(
                 f"units {_spans([lower, upper])}: the upper one must begin inside or right after "
-                "the lower one, and end beyond it"
+                "the lower one, not before it, and end beyond it"
             )
 
 

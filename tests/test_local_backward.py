@@ -15,26 +15,24 @@ from pretrain.units import Unit, build_units, check_units
 
 TOLERANCE = 1e-10  # relative, float64
 LAYOUTS = [
-    "simclr", "gim", "loco", "blocks",
+    "simclr", "gim", "loco", "loco_1_block", "loco_2_blocks", "loco_res2", "blocks",
     [(0, 1, 2), (2, 3)], [(0, 1), (2, 3)], [(0, 1, 2), (1, 2, 3)],
 ]  # fmt: skip
 
 
 def make(layout) -> tuple[Encoder, tuple[Unit, ...], nn.ModuleList, torch.Tensor]:
     torch.manual_seed(0)
-    if layout == "blocks":
-        encoder: Encoder = ResNet(depths=(2, 2, 2, 2), width=4)
-        # Block 3 belongs to three units, and the last of them begins below blocks 4 and 5.
-        units = (Unit("a", 0, 4), Unit("b", 2, 6), Unit("c", 3, 8))
-        check_units(units, 8)
-    else:
-        encoder = build_encoder("resnet_tiny")
-        units = build_units(layout, encoder)
+    deep = layout in ("blocks", "loco_1_block", "loco_2_blocks")
+    encoder = ResNet(depths=(2, 3, 2, 2), width=4) if deep else build_encoder("resnet_tiny")
     encoder = encoder.double().train()
-    depth = len(encoder.blocks()) // 4
+    if layout == "blocks":
+        # Block 3 belongs to three units, and the last of them begins below blocks 4 and 5.
+        units: tuple[Unit, ...] = (Unit("a", 0, 4), Unit("b", 2, 6), Unit("c", 3, 9))
+        check_units(units, 9)
+    else:
+        units = build_units(layout, encoder)
     decoders = nn.ModuleList(
-        Decoder(encoder, encoder.out_channels[(unit.stop - 1) // depth], conv_blocks=1, out_dim=16)
-        for unit in units
+        Decoder(encoder, unit.stop, conv_blocks=1, out_dim=16) for unit in units
     ).double()
     return encoder, units, decoders, torch.randn(6, 3, 64, 64, dtype=torch.float64)
 
@@ -162,7 +160,7 @@ def test_parameters_are_reported_ready_once_with_their_final_gradient():
     ("units", "words"),
     [
         ([Unit("a", 0, 2), Unit("b", 3, 4)], "right after"),
-        ([Unit("a", 0, 2), Unit("b", 0, 4)], "begin inside"),
+        ([Unit("a", 0, 2), Unit("b", 1, 3), Unit("c", 0, 4)], "not before it"),
         ([Unit("a", 0, 3), Unit("b", 1, 2)], "end at block 4"),
         ([Unit("a", 0, 4), Unit("b", 4, 4)], "holds no block"),
         ([], "end at block 4"),
@@ -175,7 +173,7 @@ def test_impossible_layouts_are_refused(units, words):
 
 def test_an_unknown_method_lists_the_known_ones():
     with pytest.raises(
-        ValueError, match="unknown method 'byol'; the methods are: simclr, gim, loco"
+        ValueError, match="unknown method 'byol'; the methods are: simclr, gim, loco,"
     ):
         build_units("byol", build_encoder("resnet_tiny"))
 

@@ -112,7 +112,7 @@ def config(**values):
         (
             {"method": "byol"},
             ValueError,
-            "unknown method 'byol'; the methods are: simclr, gim, loco",
+            "unknown method 'byol'; the methods are: simclr, gim, loco,",
         ),
         ({"model.encoder": "vgg"}, ValueError, "unknown encoder 'vgg'"),
         ({}, ValueError, "batch of 4096 from 16 images"),

@@ -242,7 +242,7 @@ def test_a_run_killed_before_its_record_continues(finished, coco, backbone_file,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     first, again = (json.loads((d / "record.json").read_text()) for d in (finished[0], work_dir))
-    assert again["metrics"] == first["metrics"]
+    assert again["metrics"] == first["metrics"] and again["norm"] == first["norm"]
     assert again["started_at"] == first["started_at"]
 
 

@@ -4,7 +4,6 @@ import copy
 from itertools import accumulate
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from pretrain.encoders import Encoder
 
@@ -89,9 +88,5 @@ def _fresh_stages(encoder: Encoder, start: int, stop: int) -> list[nn.Module]:
         for block in stage
         for module in block
     ]
-    for module in nn.ModuleList(modules).modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, (_BatchNorm, nn.Linear)):
-            module.reset_parameters()
+    encoder.initialise(nn.ModuleList(modules))
     return modules

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -126,25 +127,36 @@ class PretrainRecord(RecordHook):
     def _provenance(self, runner: Runner, epochs: int) -> Provenance:
         cfg = runner.cfg
         dataset = runner.train_dataloader.dataset
-        found = {
-            "dataset": dataset.name,
-            "images": len(dataset),
-            "epochs": epochs,
-            "global_batch_size": cfg.global_batch_size,
-        }
         return Provenance(
             method=cfg.method,
             encoder=cfg.model.encoder,
             epochs=epochs,
             dataset=dataset.name,
             dataset_fingerprint=dataset.metainfo["fingerprint"],
-            deviations=deviations(cfg.protocol.states, found),
+            deviations=deviations(
+                cfg.protocol.states, found(cfg, dataset.name, len(dataset), epochs)
+            ),
             config_hash=config_hash(cfg),
             git_commit=git_commit(),
             seed=runner.seed,
             mean=tuple(cfg.model.data_preprocessor.mean),
             std=tuple(cfg.model.data_preprocessor.std),
         )
+
+
+def found(cfg: Config, dataset: str, images: int, epochs: int) -> dict[str, Any]:
+    """What a pretraining did, under the names that protocols use."""
+    return {
+        "dataset": dataset,
+        "images": images,
+        "epochs": epochs,
+        "global_batch_size": cfg.global_batch_size,
+        "lr": round(float(cfg.optim_wrapper.optimizer.lr), 9),
+        "units": cfg.model.units,
+        "decoder": dict(cfg.model.decoder),
+        "temperature": cfg.model.temperature,
+        "sharing": cfg.model.get("sharing"),
+    }
 
 
 def _model(runner: Runner) -> LocalContrastive:

@@ -23,6 +23,7 @@ def prepare(cfg: Config, world_size: int) -> None:
         ValueError, FileNotFoundError: what was found, what was expected, how to mend it.
     """
     cfg.model.setdefault("units", cfg.method)
+    cfg.protocol.states.setdefault("units", cfg.method)
     build_units(cfg.model.units, build_encoder(cfg.model.encoder))
     images = len(list_images(Path(cfg.data_root)))
     cfg.train_dataloader.dataset.update(

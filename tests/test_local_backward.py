@@ -68,9 +68,17 @@ def slow_gradients(encoder, units, decoders, images):
     return losses, total, decoder_grads
 
 
+GPU = pytest.param(
+    "cuda",
+    marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")],
+)
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_gradients_equal_the_slow_formulation(layout):
+def test_gradients_equal_the_slow_formulation(layout, device):
     encoder, units, decoders, images = make(layout)
+    encoder, decoders, images = (x.to(device) for x in (encoder, decoders, images))
     losses, expected, decoder_expected = slow_gradients(encoder, units, decoders, images)
     statistics = copy.deepcopy(encoder)
     statistics(images)

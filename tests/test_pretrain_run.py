@@ -7,14 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
 
 from pretrain.encoders import build_encoder
 from pretrain.export import export_checkpoint, load_backbone
+from pretrain.hooks import found
 from pretrain.train import prepare, schedule
+from results.protocol import deviations
 from results.record import RunRecord
 
 ARGUMENTS = ["configs/demo/pretrain_loco.py", "--cfg-options", "epochs=3", "warmup_epochs=1",
@@ -163,3 +167,32 @@ def test_the_learning_rate_follows_warmup_and_cosine():
     assert rates[0] == pytest.approx(2e-4) and rates[20] == pytest.approx(2.0, rel=0.01)
     assert rates[60] == pytest.approx(1.0, rel=0.02)  # half way down
     assert rates[99] < 0.01
+
+
+CONFIGS = sorted(str(p) for f in ("pretrain", "ablations") for p in Path("configs", f).glob("*.py"))
+# Rows of the ablations that are a method's own recipe; every other one is a variant of it.
+OWN_RECIPE = {
+    "table4_simclr",
+    "table4_gim_1_conv_block",
+    "table4_loco",
+    "table5_no_sharing",
+    "table5_1_stage",
+    "table7_simclr_pr50",
+    "table7_gim_pr50",
+    "table7_loco_pr50",
+}
+
+
+@pytest.mark.parametrize("path", CONFIGS)
+def test_every_config_builds_and_a_variant_never_passes_for_the_method(path):
+    cfg = Config.fromfile(path)
+    assert f"bash tools/pretrain.sh {path}" in cfg.text and "Cost: " in cfg.text
+    cfg.model.setdefault("units", cfg.method)
+    cfg.protocol.states.units = cfg.method
+    cfg.optim_wrapper.optimizer.lr = cfg.base_lr * cfg.global_batch_size / 256
+    with torch.device("meta"):
+        model = MODELS.build(cfg.model)
+    assert model.encoder.name == cfg.model.encoder and len(model.decoders) == len(model.units)
+    differing = deviations(cfg.protocol.states, found(cfg, "imagenet1k", 1281167, cfg.epochs))
+    own = "ablations" not in path or Path(path).stem in OWN_RECIPE
+    assert (differing == ()) == own, differing

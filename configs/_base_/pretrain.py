@@ -24,7 +24,16 @@ seed = 0
 
 protocol = dict(
     name="pretrain",
-    states=dict(dataset="imagenet1k", images=1281167, epochs=(100, 800), global_batch_size=4096),
+    states=dict(
+        dataset="imagenet1k",
+        images=1281167,
+        epochs=(100, 800),
+        global_batch_size=4096,
+        lr=4.8,
+        decoder=dict(conv_blocks=1, mlp_layers=2, out_dim=128),
+        temperature=0.1,
+        sharing=None,
+    ),
 )
 
 model = dict(

@@ -9,3 +9,4 @@ _base_ = ["../_base_/pretrain.py"]
 
 method = "simclr"
 model = dict(decoder=dict(conv_blocks=0))
+protocol = dict(states=dict(decoder=dict(conv_blocks=0)))  # section 5.4

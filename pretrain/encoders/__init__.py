@@ -4,14 +4,34 @@ from collections.abc import Callable
 from functools import partial
 
 from pretrain.encoders.contract import Block, Encoder, block_parameters, run_block
+from pretrain.encoders.presnet import PResNet
 from pretrain.encoders.resnet import ResNet
+from pretrain.encoders.shufflenet import ShuffleNetV2
 
 __all__ = ["ENCODERS", "Block", "Encoder", "block_parameters", "build_encoder", "run_block"]
 
 ENCODERS: dict[str, Callable[[], Encoder]] = {
     "resnet50": partial(ResNet, "resnet50"),
-    # For the demo and the tests: the same code, one block a stage, a quarter of the width.
+    "shufflenetv2_50": partial(ShuffleNetV2, "shufflenetv2_50"),
+    "presnet50": partial(PResNet, "presnet50"),
+    # For the demo and the tests: the same code, one block a stage, a quarter of the width or less.
     "resnet_tiny": partial(ResNet, "resnet_tiny", depths=(1, 1, 1, 1), width=16),
+    "shufflenetv2_tiny": partial(
+        ShuffleNetV2,
+        "shufflenetv2_tiny",
+        depths=(1, 1, 1, 1),
+        stem_channels=8,
+        width=16,
+        last_channels=128,
+    ),
+    "presnet_tiny": partial(
+        PResNet,
+        "presnet_tiny",
+        depth=1,
+        stem_channels=8,
+        base_channels=(8, 16, 8, 16, 32, 32),
+        groups=(1, 1, 1, 2, 4, 8),
+    ),
 }
 
 

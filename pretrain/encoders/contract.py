@@ -1,8 +1,12 @@
 """What every encoder promises: named stages, made of residual blocks, run in order."""
 
+import math
 from collections.abc import Sequence
+from fractions import Fraction
+from typing import Literal
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 Block = tuple[nn.Module, ...]
 """Modules applied one after the other; the smallest piece that local learning never splits."""
@@ -18,13 +22,15 @@ class Encoder(nn.Module):
         name: the name under which :func:`pretrain.encoders.build_encoder` knows it.
         stage_names: one name a stage, from the input up: ``("res2", "res3", "res4", "res5")``.
         out_channels: channels of each stage's output.
-        strides: downsampling of each stage's output against the image.
+        strides: downsampling of each stage's output against the image; a fraction where a stage
+            does not halve its input. :meth:`stage_sides` says how sizes are rounded.
     """
 
     name: str
     stage_names: tuple[str, ...]
     out_channels: tuple[int, ...]
-    strides: tuple[int, ...]
+    strides: tuple[int | Fraction, ...]
+    kaiming_mode: Literal["fan_in", "fan_out"] = "fan_out"  # as torchvision initialises its ResNets
 
     def stages(self) -> list[list[Block]]:
         """The blocks of every stage, in order; the stem belongs to the first block.
@@ -37,12 +43,27 @@ class Encoder(nn.Module):
         """All blocks of all stages as one chain."""
         return [block for stage in self.stages() for block in stage]
 
+    def stage_sides(self, image_side: int) -> tuple[int, ...]:
+        """Height or width of every stage's output for that of the image, in pixels.
+
+        ``image_side / stride``, rounded up, unless an encoder says otherwise.
+        """
+        return tuple(math.ceil(Fraction(image_side) / stride) for stride in self.strides)
+
     def conv_block(self, channels: int, stride: int) -> nn.Module:
         """A fresh residual block of this encoder's kind, ``channels`` wide on both ends.
 
         Decoders are made of it (section 5.4). ``stride`` 2 halves height and width.
         """
         raise NotImplementedError(f"{type(self).__name__} has no block for decoders")
+
+    def initialise(self, part: nn.Module) -> None:
+        """Give ``part``, the encoder or layers of its kind, fresh random weights in place."""
+        for module in part.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode=self.kaiming_mode, nonlinearity="relu")
+            elif isinstance(module, _BatchNorm):
+                module.reset_parameters()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Features of every stage.
@@ -51,7 +72,7 @@ class Encoder(nn.Module):
             images: normalised, (N, 3, H, W).
 
         Returns:
-            One tensor a stage, (N, out_channels[k], H / strides[k], W / strides[k]), rounded up.
+            One tensor a stage, (N, out_channels[k], stage_sides(H)[k], stage_sides(W)[k]).
         """
         features = []
         x = images

@@ -39,9 +39,7 @@ class ResNet(Encoder):
             _stage(in_channels[k], width * 2**k, depths[k], stride=1 if k == 0 else 2)
             for k in range(4)
         )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.initialise(self)
 
     def stages(self) -> list[list[Block]]:
         stem: Block = (self.conv1, self.bn1, self.relu, self.maxpool)

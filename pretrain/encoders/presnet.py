@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1

@@ -18,7 +18,7 @@ import numpy as np
 from cityscapesscripts.helpers.labels import labels
 from PIL import Image
 from pycocotools import mask as coco_mask
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 SPLITS = ("train", "val")
 CLASSES = {

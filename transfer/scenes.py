@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from transfer.scene_drawing import DRAWING_VERSION, Instance, Scene, draw_scene
 from transfer.scene_formats import write_cityscapes_split, write_coco_split

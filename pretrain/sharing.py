@@ -76,7 +76,7 @@ def add_penalty(
     for unit, front in zip(units, fronts, strict=True):
         copies = list(front.parameters())
         originals = [p for block in blocks[unit.stop :] for m in block for p in m.parameters()]
-        for original, own in zip(originals, copies, strict=False):
+        for original, own in zip(originals[: len(copies)], copies, strict=True):
             pull = l2 * (original - own)
             original.grad = pull if original.grad is None else original.grad + pull
             own.grad = -pull if own.grad is None else own.grad - pull

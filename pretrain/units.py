@@ -23,7 +23,7 @@ def _sharing_blocks(count: int) -> Callable[[list[int]], Spans]:
 
     def spans(ends: list[int]) -> Spans:
         tops = [min(stop + count, above) for stop, above in pairwise(ends[1:])]
-        units = list(zip(ends, tops, strict=False))
+        units = list(zip(ends[:-2], tops, strict=True))
         # Where the last stage has no block left over, the unit below ends where its own would.
         return units if tops[-1] == ends[-1] else [*units, (ends[-2], ends[-1])]
 
@@ -34,11 +34,11 @@ def _sharing_blocks(count: int) -> Callable[[list[int]], Spans]:
 LAYOUTS: dict[str, Callable[[list[int]], Spans]] = {
     "simclr": lambda ends: [(0, ends[-1])],
     "gim": lambda ends: list(pairwise(ends)),
-    "loco": lambda ends: list(zip(ends, ends[2:], strict=False)),
+    "loco": lambda ends: list(zip(ends[:-2], ends[2:], strict=True)),
     "loco_1_block": _sharing_blocks(1),  # Table 5, "Sharing 1 block"
     "loco_2_blocks": _sharing_blocks(2),  # Table 5, "Sharing 2 blocks"
     # Appendix A plots a loss at res2 too, which the pairs of section 4.1 do not have.
-    "loco_res2": lambda ends: [(0, ends[1]), *zip(ends, ends[2:], strict=False)],
+    "loco_res2": lambda ends: [(0, ends[1]), *zip(ends[:-2], ends[2:], strict=True)],
 }
 
 

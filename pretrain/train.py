@@ -37,6 +37,7 @@ def prepare(cfg: Config, world_size: int) -> None:
             "global_batch_size=N"
         )
     cfg.train_dataloader.batch_size = per_process(batch, world_size)
+    check_optimisation(cfg)
     lr = cfg.base_lr * batch / 256
     cfg.optim_wrapper.optimizer.lr = lr
     print(f"learning rate {cfg.base_lr} x {batch} / 256 = {lr:g}", flush=True)
@@ -46,6 +47,25 @@ def prepare(cfg: Config, world_size: int) -> None:
     if world_size > 1 and not torch.cuda.is_available():
         print("no GPU: torch's SyncBN does not run, norm statistics stay per process", flush=True)
         cfg.sync_bn = None
+
+
+def check_optimisation(cfg: Config) -> None:
+    """Refuse what the streamed backward does not do.
+
+    Raises:
+        ValueError: loss scaling, or gradients accumulated over batches.
+    """
+    wrapper = cfg.optim_wrapper
+    if wrapper.type == "AmpOptimWrapper" and wrapper.get("dtype") != "bfloat16":
+        raise ValueError(
+            f"optim_wrapper.dtype is {wrapper.get('dtype', 'float16')}, which needs loss scaling; "
+            "set --cfg-options optim_wrapper.dtype=bfloat16"
+        )
+    if wrapper.get("accumulative_counts", 1) != 1:
+        raise ValueError(
+            "optim_wrapper.accumulative_counts: gradients of several batches added up are not those "
+            "of one large batch, whose negatives InfoNCE needs; remove it"
+        )
 
 
 def dataset_name(states: dict[str, Any], data_root: str, images: int) -> str:

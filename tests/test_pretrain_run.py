@@ -122,6 +122,16 @@ def config(**values):
         ({}, ValueError, "batch of 4096 from 16 images"),
         ({"global_batch_size": 1}, ValueError, "at least 2"),
         ({"global_batch_size": 15}, ValueError, "2 processes cannot share .* 15 images"),
+        (
+            {"global_batch_size": 16, "optim_wrapper.type": "AmpOptimWrapper"},
+            ValueError,
+            "float16, which needs loss scaling",
+        ),
+        (
+            {"global_batch_size": 16, "optim_wrapper.accumulative_counts": 4},
+            ValueError,
+            "not those of one large batch",
+        ),
         ({"global_batch_size": 16, "epochs": 5}, ValueError, "warm-up of 10 epochs does not fit"),
     ],
 )

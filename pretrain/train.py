@@ -63,8 +63,8 @@ def check_optimisation(cfg: Config) -> None:
         )
     if wrapper.get("accumulative_counts", 1) != 1:
         raise ValueError(
-            "optim_wrapper.accumulative_counts: gradients of several batches added up are not those "
-            "of one large batch, whose negatives InfoNCE needs; remove it"
+            "optim_wrapper.accumulative_counts: gradients of several batches added up are not "
+            "those of one large batch, whose negatives InfoNCE needs; remove it"
         )
 
 

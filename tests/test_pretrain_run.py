@@ -130,7 +130,7 @@ def config(**values):
         (
             {"global_batch_size": 16, "optim_wrapper.accumulative_counts": 4},
             ValueError,
-            "not those of one large batch",
+            "those of one large batch",
         ),
         ({"global_batch_size": 16, "epochs": 5}, ValueError, "warm-up of 10 epochs does not fit"),
     ],

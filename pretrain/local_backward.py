@@ -7,6 +7,7 @@ output's gradient, so it is taken once, from the sum over the units, when the la
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,12 +56,30 @@ def streamed_backward(
         unit_loss.backward()
         losses.append(unit_loss.detach())
         on_ready([p for p in decoder.parameters() if p.requires_grad])
-        grad, boundary.grad = boundary.grad, None
+        assert boundary.grad is not None
+        grads, boundary.grad = [boundary.grad], None
         for below in reversed(segments[: top + 1]):
-            if grad is None:  # the unit has reached its beginning
+            if not grads:  # the unit has reached its beginning
                 break
-            grad = below.backward(unit, grad, on_ready, upper_gradient_only)
+            below.backward(unit, grads, on_ready, upper_gradient_only)
     return losses
+
+
+class _HandOver(torch.autograd.Function):
+    """A root of the graph that gives ``output`` the gradient in ``grads`` and lets go of it.
+
+    Given to ``backward`` as an argument it would be held until the whole segment is done, and that
+    is as large as the largest activation.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, grads: list[Tensor]) -> Tensor:
+        ctx.grads = grads
+        return output.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor) -> tuple[Tensor, None]:
+        return ctx.grads.pop(), None
 
 
 class _Segment:
@@ -86,29 +105,32 @@ class _Segment:
         return self.output.detach()
 
     def backward(
-        self, unit: Unit, grad: Tensor, on_ready: OnReady, upper_gradient_only: bool
-    ) -> Tensor | None:
-        """Take one unit's gradient of the output; give its gradient of the input.
+        self, unit: Unit, grads: list[Tensor], on_ready: OnReady, upper_gradient_only: bool
+    ) -> None:
+        """Take one unit's gradient of the output out of ``grads``; put that of the input in.
 
-        That is None where the unit begins here. The parameters' gradient waits for the last unit
+        Nothing goes in where the unit begins here. The parameters' gradient waits for the last unit
         that the segment belongs to; then everything that the segment kept is dropped.
         """
         assert self.input is not None and self.output is not None
+        grad = grads.pop()
         last = unit is self.units[-1]
         goes_below = unit.start < self.start
         at_once = goes_below and last and self.waiting is None  # one pass serves both gradients
-        input_grad = None
         if goes_below and not at_once:
-            (input_grad,) = torch.autograd.grad(self.output, self.input, grad, retain_graph=True)
-        total = grad if self.waiting is None else self.waiting + grad
+            grads.extend(torch.autograd.grad(self.output, self.input, grad, retain_graph=True))
+        total = [grad if self.waiting is None else self.waiting + grad]
+        del grad
+        self.waiting = None
         if not last:
-            self.waiting = None if upper_gradient_only else total
-            return input_grad
+            self.waiting = None if upper_gradient_only else total.pop()
+            return
         torch.autograd.backward(
-            self.output, total, inputs=[*self.parameters, *([self.input] if at_once else [])]
+            _HandOver.apply(self.output, total),
+            inputs=[*self.parameters, *([self.input] if at_once else [])],
         )
         if at_once:
-            input_grad = self.input.grad
-        self.input = self.output = self.waiting = None
+            assert self.input.grad is not None
+            grads.append(self.input.grad)
+        self.input = self.output = None
         on_ready(self.parameters)
-        return input_grad

@@ -14,6 +14,7 @@ from pretrain.decoders import Decoder
 from pretrain.encoders import build_encoder
 from pretrain.local_backward import OnReady, streamed_backward
 from pretrain.losses import info_nce
+from pretrain.recompute import chain_of_blocks
 from pretrain.sharing import Sharing, add_penalty, untie
 from pretrain.units import StageSpans, build_units
 
@@ -50,6 +51,11 @@ class LocalContrastive(BaseModel):
         temperature: tau of Eq. 1.
         data_preprocessor: config of a preprocessor that gives ``views``.
         sharing: arguments of :class:`Sharing`; LoCo's hard sharing by default.
+        recompute: names of stages that keep no activations and run forward again in the backward
+            pass (:mod:`pretrain.recompute`): less memory, the same gradients, more time.
+
+    Raises:
+        ValueError: a name that is not known, with those that are.
     """
 
     def __init__(
@@ -60,9 +66,12 @@ class LocalContrastive(BaseModel):
         temperature: float,
         data_preprocessor: dict[str, Any],
         sharing: dict[str, Any] | None = None,
+        recompute: Sequence[str] = (),
     ) -> None:
         super().__init__(data_preprocessor)
         self.encoder = build_encoder(encoder)
+        self.recompute = tuple(recompute)
+        chain_of_blocks(self.encoder, self.recompute)  # refuses a stage that is not there
         self.temperature = temperature
         self.sharing = Sharing(**(sharing or {}))
         tied = build_units(units, self.encoder)
@@ -87,17 +96,26 @@ class LocalContrastive(BaseModel):
             The loss of each unit, ``{"loss_res2+res3": ...}``, in nats.
         """
         with optim_wrapper.optim_context(self):
-            losses = streamed_backward(
-                self.data_preprocessor(data, training=True)["views"],
-                self.encoder.blocks(),
-                self.units,
-                list(self.decoders),
-                lambda embeddings: info_nce(embeddings, self.temperature),
-                on_ready,
-                self.sharing.upper_gradient_only,
-            )
+            images = self.data_preprocessor(data, training=True)["views"]
+            losses = self.backward(images, on_ready)
         names = (f"loss_{unit.name}" for unit in self.units)
         return OrderedDict(zip(names, losses, strict=True))
+
+    def backward(self, images: Tensor, on_ready: OnReady = lambda parameters: None) -> list[Tensor]:
+        """Add the gradients of all units for ``images``, (2N, 3, H, W), to the parameters'.
+
+        Returns:
+            The loss of each unit, in nats.
+        """
+        return streamed_backward(
+            images,
+            chain_of_blocks(self.encoder, self.recompute),
+            self.units,
+            list(self.decoders),
+            lambda embeddings: info_nce(embeddings, self.temperature),
+            on_ready,
+            self.sharing.upper_gradient_only,
+        )
 
     def train_step(self, data: dict[str, Tensor], optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """One step on one process; :class:`pretrain.parallel.LocalDistributed` has that of many."""

@@ -1,0 +1,37 @@
+"""Multiply-adds of convolutions and linear layers, forward and backward, as they are dispatched.
+
+torch's own ``FlopCounterMode`` counts a multiply-add as two and, up to 2.11 at least, the weight
+gradient of a grouped convolution as if it were not grouped; PResNet's last stage has 128 groups.
+"""
+
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+aten = torch.ops.aten
+
+
+class MultiplyAdds(TorchDispatchMode):
+    """Counts while it is entered; everything but convolutions and matrix products is free.
+
+    Attributes:
+        macs: multiply-adds so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.macs = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func is aten.convolution.default:  # (input, weight, ...)
+            self.macs += result.numel() * args[1][0].numel()
+        elif func is aten.convolution_backward.default:  # (grad, input, weight, ..., output_mask)
+            input_gradient, weight_gradient, _ = args[-1]
+            self.macs += args[0].numel() * args[2][0].numel() * (input_gradient + weight_gradient)
+        elif func is aten.mm.default:  # (M, K) @ (K, N)
+            self.macs += result.numel() * args[0].shape[1]
+        return result

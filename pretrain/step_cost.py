@@ -1,0 +1,206 @@
+"""What one training step costs in peak memory and in work, counted without allocating.
+
+A step is everything from the images to the last gradient. Optimizer state is not in it: it is as
+large as the parameters are (LARS's momentum), whatever the method.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from pretrain.encoders import build_encoder, run_block
+from pretrain.flops import MultiplyAdds
+from pretrain.local_backward import OnReady
+from pretrain.losses import info_nce
+from pretrain.model import LocalContrastive
+from pretrain.parallel import LocalDistributed
+from pretrain.peak_memory import MIB, PeakMemory
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a step is taken.
+
+    Attributes:
+        units: a name in :data:`pretrain.units.LAYOUTS`.
+        conv_blocks: of every decoder (section 5.4).
+        recomputes: whether stages may be recomputed.
+        naive: every unit runs its own forward pass, and one backward pass takes the summed losses.
+    """
+
+    units: str
+    conv_blocks: int
+    recomputes: bool = False
+    naive: bool = False
+
+
+METHODS = {
+    "simclr": Method("simclr", 0),
+    "simclr_checkpoint": Method("simclr", 0, recomputes=True),
+    "gim": Method("gim", 1),
+    "gim_recompute": Method("gim", 1, recomputes=True),
+    "loco": Method("loco", 1),
+    "loco_recompute": Method("loco", 1, recomputes=True),
+    "loco_naive": Method("loco", 1, naive=True),
+}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a step is taken of.
+
+    Attributes:
+        encoder: a name in :data:`pretrain.encoders.ENCODERS`.
+        batch_size: images that enter the encoder in a step, over all processes. Two of them are
+            views of one photograph, so that this is twice the batch of a training config.
+        image_size: height and width, in pixels.
+        world_size: processes; what is counted is one of them.
+        precision: ``float32``, or ``bfloat16`` for autocast.
+    """
+
+    encoder: str
+    batch_size: int
+    image_size: int = 224
+    world_size: int = 1
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.world_size < 1 or self.batch_size % (2 * self.world_size) or self.batch_size < 4:
+            raise ValueError(
+                f"batch size {self.batch_size} over {self.world_size} processes: each needs the "
+                "same even number of images, and there must be 4 or more in all"
+            )
+
+    @property
+    def local_batch_size(self) -> int:
+        """Images on one process."""
+        return self.batch_size // self.world_size
+
+    def model(self, method: Method, recompute: Sequence[str] = ()) -> LocalContrastive:
+        """A model of the method, in training mode."""
+        # Images come as the encoder takes them; the preprocessor is never asked.
+        return LocalContrastive(
+            self.encoder, method.units, {"conv_blocks": method.conv_blocks}, temperature=0.1,
+            data_preprocessor={"type": "BaseDataPreprocessor"}, recompute=recompute,
+        ).train()  # fmt: skip
+
+
+def take_step(
+    model: LocalContrastive,
+    method: Method,
+    images: Tensor,
+    precision: str,
+    on_ready: OnReady = lambda parameters: None,
+) -> None:
+    """Leave the gradients of one batch, (2N, 3, H, W), in ``.grad``."""
+    bf16 = precision == "bfloat16"
+    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
+        if not method.naive:
+            model.backward(images, on_ready)
+            return
+        torch.stack(naive_losses(model, images)).sum().backward()
+        on_ready([p for p in model.parameters() if p.requires_grad])
+
+
+def naive_losses(model: LocalContrastive, images: Tensor) -> list[Tensor]:
+    """The losses as one would write them first: each unit forward by itself, from its own input.
+
+    A stage that two units share runs twice, and nothing is freed before the summed backward pass.
+    """
+    blocks = model.encoder.blocks()
+    inputs = {0: images}
+    losses = []
+    for unit, decoder in zip(model.units, model.decoders, strict=True):
+        x = inputs.pop(unit.start)
+        for number in range(unit.start, unit.stop):
+            x = run_block(blocks[number], x)
+            if any(upper.start == number + 1 for upper in model.units):
+                inputs.setdefault(number + 1, x.detach())
+        losses.append(info_nce(decoder(x), model.temperature))
+    return losses
+
+
+@dataclass(frozen=True)
+class StepCount:
+    """What was counted of a step: ``peak_bytes`` alive at once, ``macs`` multiply-adds."""
+
+    peak_bytes: int
+    macs: int
+    recompute: tuple[str, ...] = ()
+
+    @property
+    def peak_memory_mib(self) -> float:
+        """The peak in MiB."""
+        return self.peak_bytes / MIB
+
+
+def count_step(work: Workload, method: Method, recompute: Sequence[str] = ()) -> StepCount:
+    """Count a step on one of the workload's processes; no memory is allocated.
+
+    Parameters, buffers, gradients, images and all that the passes keep are in the peak; with more
+    than one process also the buckets in which gradients are averaged. Where two gradients of one
+    tensor meet, autograd adds in place on real tensors only, so the count may be high by one
+    activation there; kernels' workspaces are not in it.
+    """
+    with _processes(work.world_size), FakeTensorMode(), PeakMemory() as memory:
+        model = work.model(method, recompute)
+        images = torch.empty(work.local_batch_size, 3, work.image_size, work.image_size)
+        wrapper = LocalDistributed(model) if work.world_size > 1 else None
+        memory.forget_peak()
+        with MultiplyAdds() as done:
+            if wrapper is None:
+                take_step(model, method, images, work.precision)
+            else:
+                take_step(model, method, images, work.precision, wrapper._start_average)
+                wrapper._finish_averages()
+    return StepCount(memory.peak_bytes, done.macs, tuple(recompute))
+
+
+def best_recomputation(work: Workload, method: Method, most_macs: float) -> StepCount:
+    """The set of stages whose recomputation lowers the peak most, of all sets that are allowed.
+
+    Args:
+        work: the workload.
+        method: one that may recompute.
+        most_macs: a step may not take more multiply-adds than this.
+
+    Returns:
+        The count of the best step; where two peaks differ by less than half a percent, of the one
+        with less work. Its ``recompute`` is empty where nothing helps or nothing is allowed.
+    """
+    names = build_encoder(work.encoder).stage_names
+    plain = count_step(work, method)
+    alone = {name: count_step(work, method, (name,)) for name in names}
+    found = [plain]
+    for size in range(1, len(names) + 1):
+        for recompute in combinations(names, size):
+            # Each stage adds its own passes and no others, so the work is known beforehand.
+            macs = plain.macs + sum(alone[name].macs - plain.macs for name in recompute)
+            if macs <= most_macs:
+                found.append(
+                    alone[recompute[0]] if size == 1 else count_step(work, method, recompute)
+                )
+    lowest = min(count.peak_bytes for count in found)
+    good = [count for count in found if count.peak_bytes <= 1.005 * lowest]
+    return min(good, key=lambda count: (count.macs, count.peak_bytes))
+
+
+@contextmanager
+def _processes(world_size: int) -> Iterator[None]:
+    """A process group of that size with nobody in it but us: collectives copy nothing."""
+    if world_size == 1:
+        yield
+        return
+    from torch.testing._internal.distributed.fake_pg import FakeStore  # registers "fake"
+
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=world_size)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,261 @@
+"""The footprint against Tables 6 and 7, worked-out examples and torch's own allocator."""
+
+import json
+import warnings
+from functools import cache
+from itertools import combinations
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from pretrain import footprint, step_cost
+from pretrain.encoders import ENCODERS, build_encoder
+from pretrain.flops import MultiplyAdds
+from pretrain.footprint_plot import LABELS, memory_against_time, where_it_pays
+from pretrain.peak_memory import PeakMemory
+from pretrain.step_cost import METHODS, Workload, best_recomputation, count_step, take_step
+
+KEYS = {"peak_memory_mib", "saving_ratio", "step_seconds", "step_ratio", "setting"}
+
+
+def saving(encoder, method, recompute=(), batch=64):
+    work = Workload(encoder, batch)
+    simclr = count_step(work, METHODS["simclr"]).peak_bytes
+    return simclr / count_step(work, METHODS[method], recompute).peak_bytes
+
+
+# Table 6
+
+
+def test_resnet50_has_table_6s_shares():
+    report = footprint.stage_report(Workload("resnet50", 4))
+    memory, flops, total = footprint.TABLE_6["resnet50"]
+    found = [stage["memory_percent"] for stage in report["stages"]]
+    assert found == pytest.approx(memory, abs=0.05)
+    assert found == pytest.approx([100 * part / 55 for part in (24, 16, 12, 3)], abs=0.001)
+    assert [stage["flops_percent"] for stage in report["stages"]] == pytest.approx(flops, abs=0.5)
+    assert report["flops_g"] == pytest.approx(total, rel=0.02)
+
+
+def test_presnet50_has_table_6s_shares_where_the_paper_agrees_with_itself():
+    report = footprint.stage_report(Workload("presnet50", 4))
+    memory, flops, total = footprint.TABLE_6["presnet50"]
+    shares = [stage["memory_percent"] for stage in report["stages"]]
+    shares[2] *= 128 / 144  # res4, as the paper's column must have counted it
+    corrected = [100 * share / sum(shares) for share in shares]
+    assert corrected == pytest.approx(memory, abs=0.05)
+    assert [stage["flops_percent"] for stage in report["stages"]] == pytest.approx(flops, abs=0.6)
+    assert report["flops_g"] == pytest.approx(total, rel=0.02)
+
+
+@pytest.mark.parametrize("name", [name for name in ENCODERS if name.endswith("tiny")])
+def test_every_encoder_has_a_report(name):
+    report = footprint.stage_report(Workload(name, 4, 64))
+    assert [s["name"] for s in report["stages"]] == list(build_encoder(name).stage_names)
+    for column in ("memory_percent", "flops_percent", "kept_percent"):
+        assert sum(stage[column] for stage in report["stages"]) == pytest.approx(100, abs=0.01)
+
+
+# The counters
+
+
+def test_the_peak_of_a_chain_worked_out_by_hand():
+    with FakeTensorMode(), PeakMemory() as memory:
+        a = torch.empty(1000)  # 4000 bytes
+        b = a * 2  # 8000
+        view = b[10:].view(3, 330)  # no storage of its own
+        b.add_(1)  # nor this
+        assert memory.alive_bytes == 8000
+        del a  # 4000
+        c = torch.cat([b, b]).double()  # 4000 + 8000, then + 16000 while both are there
+        assert memory.alive_bytes == 4000 + 16000
+        assert memory.peak_bytes == 4000 + 8000 + 16000
+        del b  # the view holds it
+        assert memory.alive_bytes == 20000
+        del view, c
+        assert memory.alive_bytes == 0
+        memory.forget_peak()
+        assert memory.peak_bytes == 0
+
+
+def test_the_peak_of_a_backward_pass_worked_out_by_hand():
+    """y = exp(exp(x)), and each of x, exp(x), y and their gradients has 4000 bytes."""
+    with FakeTensorMode(), PeakMemory() as memory:
+        x = torch.empty(1000, requires_grad=True)
+        y = x.exp().exp()
+        assert memory.alive_bytes == 3 * 4000
+        y.backward(torch.empty(1000))
+        assert memory.peak_bytes == 6 * 4000  # when x's gradient comes, the call still holds y's
+        assert memory.alive_bytes == 3 * 4000  # x, y, x's gradient: the graph has let go of exp(x)
+
+
+def allocator_peak(work, method, recompute):
+    """Bytes that torch's allocator reports while a real step runs, and what was there before."""
+    from torch.profiler import ProfilerActivity, profile
+
+    model = work.model(method, recompute)
+    images = torch.randn(work.batch_size, 3, work.image_size, work.image_size)
+    alive = sum(t.nbytes for t in [images, *model.parameters(), *model.buffers()])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as p:
+            take_step(model, method, images, "float32")
+    events = [e for e in p.profiler.kineto_results.events() if e.name() == "[memory]"]
+    peak = alive
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        alive += event.nbytes()
+        peak = max(peak, alive)
+    return peak
+
+
+@pytest.mark.parametrize(
+    ("encoder", "method", "recompute"),
+    [
+        ("presnet_tiny", "simclr", ()),
+        ("presnet_tiny", "simclr", ("res2", "res3")),
+        ("presnet_tiny", "loco", ("res2", "res3")),
+        ("presnet_tiny", "loco_naive", ()),
+        ("resnet_tiny", "loco", ()),
+        ("resnet_tiny", "gim", ()),
+        ("resnet_tiny", "loco_naive", ()),
+    ],
+)
+def test_the_count_is_what_the_allocator_reports(encoder, method, recompute):
+    """A kernel's workspace is all that the count may miss."""
+    work = Workload(encoder, 8, 112 if encoder.startswith("p") else 64)
+    counted = count_step(work, METHODS[method], recompute).peak_bytes
+    assert counted == pytest.approx(allocator_peak(work, METHODS[method], recompute), rel=0.04)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_backward_pass_costs_twice_the_forward(groups):
+    with FakeTensorMode(), MultiplyAdds() as work:
+        conv = nn.Conv2d(8, 16, 3, padding=1, groups=groups, bias=False)
+        linear = nn.Linear(16, 5, bias=False)
+        x = torch.empty(2, 8, 10, 10, requires_grad=True)
+        y = linear(conv(x).mean((2, 3)))
+        forward = 2 * 16 * 100 * 9 * 8 // groups + 2 * 16 * 5
+        assert work.macs == forward
+        y.sum().backward()
+        assert work.macs == 3 * forward
+
+
+# What the methods save
+
+
+def test_the_methods_come_in_the_known_order():
+    """Prototype at batch 64, MiB: SimCLR 5433, GIM 3262, LoCo 4784, naive 8073."""
+    work = Workload("resnet50", 64)
+    known = {"gim": 3262, "loco": 4784, "simclr": 5433, "loco_naive": 8073}
+    peaks = {name: count_step(work, METHODS[name]).peak_memory_mib for name in known}
+    assert list(peaks) == sorted(peaks, key=lambda name: peaks[name])
+    for name, mib in known.items():
+        assert peaks[name] == pytest.approx(mib, rel=0.015)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "method", "recompute", "at_least"),
+    [
+        ("resnet50", "loco", ("res2",), 1.5),
+        ("resnet50", "gim", ("res2",), 2.4),
+        ("presnet50", "loco", ("res2", "res4", "res5", "res6"), 2.76),
+        ("presnet50", "gim", ("res2", "res4", "res5", "res6", "res7"), 4.56),
+    ],
+)
+def test_recomputation_saves_what_it_must(encoder, method, recompute, at_least):
+    assert saving(encoder, method, recompute) >= at_least
+
+
+def test_the_search_finds_the_best_of_all_sets(monkeypatch):
+    monkeypatch.setattr(step_cost, "count_step", cache(count_step))
+    work, method = Workload("resnet_tiny", 32, 64), METHODS["loco_recompute"]
+    names = build_encoder("resnet_tiny").stage_names
+    sets = [chosen for size in (1, 2, 3, 4) for chosen in combinations(names, size)]
+    counts = [
+        step_cost.count_step(work, method),
+        *(step_cost.count_step(work, method, s) for s in sets),
+    ]
+    budget = sorted(count.macs for count in counts)[10]
+    lowest = min(count.peak_bytes for count in counts if count.macs <= budget)
+    found = best_recomputation(work, method, budget)
+    assert found.macs <= budget
+    assert found.peak_bytes <= 1.005 * lowest
+
+
+def test_a_process_holds_its_share_of_the_batch():
+    one = count_step(Workload("resnet_tiny", 64, 64), METHODS["loco"])
+    many = count_step(Workload("resnet_tiny", 64 * 64, 64, world_size=64), METHODS["loco"])
+    bucket = sum(
+        p.nbytes for p in Workload("resnet_tiny", 64, 64).model(METHODS["loco"]).parameters()
+    )
+    assert one.peak_bytes <= many.peak_bytes <= one.peak_bytes + bucket + 2**21
+    with pytest.raises(ValueError, match="batch size 100 over 64 processes"):
+        Workload("resnet_tiny", 100, world_size=64)
+
+
+# The command
+
+
+def test_the_command_writes_report_and_plot(tmp_path, capsys):
+    file, picture = tmp_path / "out" / "footprint.json", tmp_path / "plot.png"
+    footprint.main(
+        ["--encoder", "resnet_tiny", "--batch-size", "8", "--image-size", "64", "--measure",
+         "--recompute", "res2", "--repeats", "1", "--json", str(file), "--plot", str(picture)]
+    )  # fmt: skip
+    report = json.loads(file.read_text())
+    assert {"encoder", "batch_size", "image_size", "flops_g", "stages", "methods", "machine",
+            "versions"} <= report.keys()  # fmt: skip
+    assert report["methods"].keys() == METHODS.keys() == LABELS.keys()
+    for method in report["methods"].values():
+        assert method.keys() >= KEYS
+        assert method["step_seconds"] > 0
+    assert report["methods"]["simclr"]["step_ratio"] == 1
+    assert report["methods"]["loco_recompute"]["setting"] == "recompute res2"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    assert "batch 8 = 4 photographs in two views each" in printed
+    assert where_it_pays(report["methods"]) in printed
+    texts = [text.get_text() for axes in memory_against_time(report).axes for text in axes.texts]
+    for label in LABELS.values():
+        assert any(text.startswith(label) for text in texts), label
+
+
+def test_what_is_not_measured_is_null_and_not_plotted(tmp_path):
+    file = tmp_path / "footprint.json"
+    footprint.main(
+        ["--encoder", "resnet_tiny", "--batch-size", "8", "--image-size", "64", "--json", str(file),
+         "--recompute", "res3"]
+    )  # fmt: skip
+    report = json.loads(file.read_text())
+    assert all(method["step_seconds"] is None for method in report["methods"].values())
+    with pytest.raises(ValueError, match="--measure"):
+        memory_against_time(report)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--plot", "x.png"], "add --measure"),
+        (["--batch-size", "7"], "even number of images"),
+        (["--recompute", "res9"], "res2, res3, res4, res5"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(tmp_path, capsys, arguments, words):
+    command = ["--encoder", "resnet_tiny", "--image-size", "64", "--json", str(tmp_path / "x.json")]
+    with pytest.raises(SystemExit):
+        footprint.main([*command, *arguments])
+    assert words in capsys.readouterr().err
+
+
+def test_the_papers_contradiction_is_told():
+    method = {"peak_memory_mib": 1.0, "saving_ratio": 1.0, "work_ratio": 1.0, "setting": ""}
+    report = {
+        "encoder": "presnet50", "batch_size": 4, "image_size": 224, "world_size": 1,
+        "precision": "float32", **footprint.stage_report(Workload("presnet50", 4)),
+        "methods": {n: {**method, "step_seconds": None, "step_ratio": None} for n in METHODS},
+    }  # fmt: skip
+    printed = footprint.table(report)
+    assert "contradicts itself in res4" in printed
+    assert "144 base channels" in printed

@@ -8,7 +8,6 @@ runs no code. The tensors carry torchvision's names; the metadata holds one JSON
 import argparse
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -21,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pretrain.encoders import Encoder, build_encoder
+from results.record import write_atomically
 
 FORMAT = "loco-transfer backbone"
 FORMAT_VERSION = 1
@@ -61,14 +61,7 @@ def write_backbone(encoder: Encoder, path: str | Path, provenance: Provenance) -
     tensors = {k: v.detach().cpu().contiguous() for k, v in encoder.state_dict().items()}
     provenance = replace(provenance, weights_sha256=weights_sha256(tensors))
     metadata = {key: json.dumps(value) for key, value in asdict(provenance).items()}
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        file.write(save(tensors, metadata))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_atomically(path, save(tensors, metadata))
     return provenance
 
 

@@ -292,7 +292,7 @@ def test_a_conversion_that_fails_leaves_no_file(city_root, monkeypatch):
     def fail(source, target):
         raise OSError("no space left")
 
-    monkeypatch.setattr(cityscapes.os, "replace", fail)
+    monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="no space"):
         cityscapes.convert(city_root, "train")
     assert list((city_root / "annotations").iterdir()) == []

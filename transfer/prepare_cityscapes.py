@@ -7,7 +7,6 @@ its number), and the bare label id marks a group that nobody could tell apart: a
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -19,6 +18,8 @@ from cityscapesscripts.helpers.labels import labels
 from PIL import Image
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
+
+from results.record import write_atomically
 
 SPLITS = ("train", "val")
 CLASSES = {
@@ -103,7 +104,8 @@ def convert(data_root: Path, split: str, workers: int = 1, progress: bool = Fals
             results = list(tqdm(read, **bar, disable=not progress, mininterval=1))
     else:
         results = list(tqdm(map(read_instances, pairs), **bar, disable=not progress, mininterval=1))
-    _write_atomically(target, _document(data_root, split, source, pairs, results))
+    document = _document(data_root, split, source, pairs, results)
+    write_atomically(target, json.dumps(document).encode())
     return True
 
 
@@ -201,13 +203,3 @@ def _is_up_to_date(target: Path, source: str, pairs: list[tuple[Path, Path]]) ->
         ) from error
     newest = max(path.stat().st_mtime for path, _ in pairs)
     return bool(found == source and target.stat().st_mtime >= newest)
-
-
-def _write_atomically(target: Path, document: dict[str, Any]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    try:
-        partial.write_text(json.dumps(document), encoding="utf-8")
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)

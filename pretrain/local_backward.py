@@ -53,15 +53,16 @@ def streamed_backward(
         unit, decoder = heads[segment.stop]
         boundary = x.detach().requires_grad_()
         unit_loss = loss(decoder(boundary))
-        unit_loss.backward()
         losses.append(unit_loss.detach())
-        on_ready([p for p in decoder.parameters() if p.requires_grad])
-        assert boundary.grad is not None
-        grads, boundary.grad = [boundary.grad], None
-        for below in reversed(segments[: top + 1]):
-            if not grads:  # the unit has reached its beginning
-                break
-            below.backward(unit, grads, on_ready, upper_gradient_only)
+        with torch.autocast(x.device.type, enabled=False):  # a gradient has its tensor's type
+            unit_loss.backward()
+            on_ready([p for p in decoder.parameters() if p.requires_grad])
+            assert boundary.grad is not None
+            grads, boundary.grad = [boundary.grad], None
+            for below in reversed(segments[: top + 1]):
+                if not grads:  # the unit has reached its beginning
+                    break
+                below.backward(unit, grads, on_ready, upper_gradient_only)
     return losses
 
 

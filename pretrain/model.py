@@ -1,7 +1,8 @@
 """``LocalContrastive``: SimCLR, Greedy InfoMax and LoCo, told apart by their units alone."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,10 +11,14 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from pretrain import batch_colour
+from pretrain.cached_gradients import cached_backward
+from pretrain.compiled import compile_stages
 from pretrain.decoders import Decoder
 from pretrain.encoders import build_encoder
 from pretrain.local_backward import OnReady, streamed_backward
 from pretrain.losses import info_nce
+from pretrain.memory_format import check_channels_last
 from pretrain.recompute import chain_of_blocks
 from pretrain.sharing import Sharing, add_penalty, untie
 from pretrain.units import StageSpans, build_units
@@ -34,9 +39,14 @@ class TwoViewPreprocessor(BaseDataPreprocessor):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, data: dict[str, Tensor], training: bool = False) -> dict[str, Tensor]:
-        """``views``, uint8 (N, 2, 3, H, W) -> ``views``, (2N, 3, H, W), all first views first."""
-        views = self.cast_data(data)["views"]
-        views = views.transpose(0, 1).flatten(0, 1).to(self.mean.dtype) / 255
+        """``views``, uint8 (N, 2, 3, H, W) -> ``views``, (2N, 3, H, W), all first views first.
+
+        Views whose ``colours``, (N, 2, 10), come with them are distorted here, on the device.
+        """
+        views = self.cast_data(data["views"]).transpose(0, 1).flatten(0, 1)
+        if "colours" in data:
+            views = batch_colour.distort(views, data["colours"].transpose(0, 1).flatten(0, 1))
+        views = views.to(self.mean.dtype) / 255
         return {"views": (views - self.mean) / self.std}
 
 
@@ -67,11 +77,17 @@ class LocalContrastive(BaseModel):
         data_preprocessor: dict[str, Any],
         sharing: dict[str, Any] | None = None,
         recompute: Sequence[str] = (),
+        micro_batch_size: int | None = None,
+        channels_last: bool = False,
+        compile: Sequence[str] = (),
     ) -> None:
         super().__init__(data_preprocessor)
         self.encoder = build_encoder(encoder)
         self.recompute = tuple(recompute)
         chain_of_blocks(self.encoder, self.recompute)  # refuses a stage that is not there
+        if micro_batch_size is not None and micro_batch_size < 1:
+            raise ValueError(f"micro_batch_size is {micro_batch_size}; expected 1 or more, or None")
+        self.micro_batch_size = micro_batch_size
         self.temperature = temperature
         self.sharing = Sharing(**(sharing or {}))
         tied = build_units(units, self.encoder)
@@ -83,6 +99,12 @@ class LocalContrastive(BaseModel):
             Decoder(self.encoder, unit.stop, **decoder, front=front)
             for unit, front in zip(tied, fronts, strict=True)
         )
+        compile_stages(self.encoder, compile, self.units)
+        self.memory_format = torch.contiguous_format
+        if channels_last:
+            check_channels_last(self.encoder)
+            self.memory_format = torch.channels_last
+            self.to(memory_format=torch.channels_last)
 
     def local_gradients(
         self,
@@ -97,25 +119,40 @@ class LocalContrastive(BaseModel):
         """
         with optim_wrapper.optim_context(self):
             images = self.data_preprocessor(data, training=True)["views"]
-            losses = self.backward(images, on_ready)
+            losses = self.backward(images, on_ready, optim_wrapper.scale_loss)
         names = (f"loss_{unit.name}" for unit in self.units)
         return OrderedDict(zip(names, losses, strict=True))
 
-    def backward(self, images: Tensor, on_ready: OnReady = lambda parameters: None) -> list[Tensor]:
+    def backward(
+        self,
+        images: Tensor,
+        on_ready: OnReady = lambda parameters: None,
+        scale_loss: Callable[[Tensor], Tensor] = lambda loss: loss,
+    ) -> list[Tensor]:
         """Add the gradients of all units for ``images``, (2N, 3, H, W), to the parameters'.
 
+        Args:
+            images: normalised, all first views first.
+            on_ready: see :func:`streamed_backward`.
+            scale_loss: what float16 multiplies losses, and so gradients, with.
+
         Returns:
-            The loss of each unit, in nats.
+            The loss of each unit, in nats, not scaled.
         """
-        return streamed_backward(
-            images,
-            chain_of_blocks(self.encoder, self.recompute),
-            self.units,
-            list(self.decoders),
-            lambda embeddings: info_nce(embeddings, self.temperature),
-            on_ready,
-            self.sharing.upper_gradient_only,
+        backward = streamed_backward
+        if self.micro_batch_size is not None:
+            backward = partial(cached_backward, micro_batch_size=self.micro_batch_size)
+        losses = backward(
+            images.contiguous(memory_format=self.memory_format),
+            blocks=chain_of_blocks(self.encoder, self.recompute),
+            units=self.units,
+            decoders=list(self.decoders),
+            loss=lambda embeddings: scale_loss(info_nce(embeddings, self.temperature)),
+            on_ready=on_ready,
+            upper_gradient_only=self.sharing.upper_gradient_only,
         )
+        scale = scale_loss(images.new_ones(()))
+        return [loss / scale for loss in losses]
 
     def train_step(self, data: dict[str, Tensor], optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """One step on one process; :class:`pretrain.parallel.LocalDistributed` has that of many."""
@@ -127,7 +164,8 @@ class LocalContrastive(BaseModel):
         """Change the weights by their gradients, once those are complete and averaged."""
         if self.sharing.l2 is not None:
             fronts = [decoder.get_submodule("front") for decoder in self.decoders]
-            add_penalty(self.units, fronts, self.encoder, self.sharing.l2)
+            scale = float(optim_wrapper.scale_loss(torch.ones(())))  # the gradients have it too
+            add_penalty(self.units, fronts, self.encoder, self.sharing.l2 * scale)
         optim_wrapper.step()
         optim_wrapper.zero_grad()
 

@@ -22,12 +22,7 @@ def chain_of_blocks(encoder: Encoder, recompute: Sequence[str] = ()) -> list[Blo
     Raises:
         ValueError: the encoder has no stage of that name.
     """
-    unknown = [name for name in recompute if name not in encoder.stage_names]
-    if unknown:
-        raise ValueError(
-            f"recompute names {', '.join(map(repr, unknown))}, but the stages of {encoder.name} "
-            f"are {', '.join(encoder.stage_names)}"
-        )
+    encoder.check_stages(recompute, "recompute")
     return [
         _forgetful(block) if name in recompute else block
         for name, stage in zip(encoder.stage_names, encoder.stages(), strict=True)

@@ -4,13 +4,13 @@ import copy
 
 import pytest
 import torch
+from slow_formulation import loss, slow_gradients
 from torch import nn
 
 from pretrain.decoders import Decoder
-from pretrain.encoders import Encoder, build_encoder, run_block
+from pretrain.encoders import Encoder, build_encoder
 from pretrain.encoders.resnet import ResNet
 from pretrain.local_backward import streamed_backward
-from pretrain.losses import info_nce
 from pretrain.units import Unit, build_units, check_units
 
 TOLERANCE = 1e-10  # relative, float64
@@ -35,37 +35,6 @@ def make(layout) -> tuple[Encoder, tuple[Unit, ...], nn.ModuleList, torch.Tensor
         Decoder(encoder, unit.stop, conv_blocks=1, out_dim=16) for unit in units
     ).double()
     return encoder, units, decoders, torch.randn(6, 3, 64, 64, dtype=torch.float64)
-
-
-def loss(embeddings):
-    return info_nce(embeddings, 0.1)
-
-
-def slow_gradients(encoder, units, decoders, images):
-    """Every unit by itself, from copies of the encoder.
-
-    One copy runs below the unit and gives a constant input; in another the unit's blocks run alone,
-    differentiated by autograd from end to end. The gradients of the copies are added.
-    """
-    losses, total = [], {name: torch.zeros_like(p) for name, p in encoder.named_parameters()}
-    decoder_grads = []
-    for unit, decoder in zip(units, decoders, strict=True):
-        below, alone = copy.deepcopy(encoder), copy.deepcopy(encoder)
-        head = copy.deepcopy(decoder)
-        x = images
-        with torch.no_grad():
-            for block in below.blocks()[: unit.start]:
-                x = run_block(block, x)
-        for block in alone.blocks()[unit.start : unit.stop]:
-            x = run_block(block, x)
-        unit_loss = loss(head(x))
-        unit_loss.backward()
-        losses.append(unit_loss.detach())
-        decoder_grads.append([p.grad for p in head.parameters()])
-        for name, parameter in alone.named_parameters():
-            if parameter.grad is not None:
-                total[name] += parameter.grad
-    return losses, total, decoder_grads
 
 
 GPU = pytest.param(

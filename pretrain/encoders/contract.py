@@ -43,6 +43,19 @@ class Encoder(nn.Module):
         """All blocks of all stages as one chain."""
         return [block for stage in self.stages() for block in stage]
 
+    def check_stages(self, names: Sequence[str], option: str) -> None:
+        """Refuse ``names`` that are not stages; ``option`` is where they were given.
+
+        Raises:
+            ValueError: names the stages that exist.
+        """
+        unknown = [name for name in names if name not in self.stage_names]
+        if unknown:
+            raise ValueError(
+                f"{option} names {', '.join(map(repr, unknown))}, but the stages of {self.name} "
+                f"are {', '.join(self.stage_names)}"
+            )
+
     def stage_sides(self, image_side: int) -> tuple[int, ...]:
         """Height or width of every stage's output for that of the image, in pixels.
 

@@ -24,17 +24,10 @@ class PResNet(Encoder):
     memory share of res4 needs 128 base channels where section 5.6 and Table 8 say 144: 144 it is.
 
     As an mmdet backbone four of the six stages feed the FPN, those nearest (in log2) to ResNet's
-    strides 4, 8, 16, 32: res2 (4), res4 (9.33), res5 (14) and res7 (28). A config needs::
-
-        backbone: encoder="presnet50", out_stages=(0, 2, 3, 5), frozen_stages=6 (all of it)
-        FPN: in_channels=[56, 576, 1024, 4096], without a scale factor in upsample_cfg
-        both RoI extractors: featmap_strides=[4, 28 / 3, 14, 28]
-        RPN anchors: strides=[4, 28 / 3, 14, 28, 56], base_sizes=[4, 8, 16, 32, 64]
-        data_preprocessor: pad_size_divisor=56
-
-    Where the padded sides are multiples of 56 every map is exactly image / stride; elsewhere sizes
-    are rounded, and the far edge of a map lies less than one cell off. ``base_sizes`` keeps the
-    anchors as large as they are over ResNet-50.
+    strides 4, 8, 16, 32: res2 (4), res4 (9.33), res5 (14) and res7 (28);
+    ``configs/_base_/mask_rcnn_pr50.py`` has the numbers. Where the padded sides are multiples of 56
+    every map is exactly image / stride; elsewhere sizes are rounded, and the far edge of a map lies
+    less than one cell off.
 
     Args:
         name: the registered name, kept as provenance.

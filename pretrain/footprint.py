@@ -7,6 +7,8 @@ Nothing is allocated unless ``--measure`` is given.
 
 import argparse
 import json
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,17 @@ from typing import Any
 import torch
 
 from pretrain.encoders import ENCODERS
-from pretrain.footprint_plot import memory_against_time, where_it_pays
+from pretrain.footprint_plot import memory_against_time
+from pretrain.footprint_table import table
 from pretrain.stage_costs import stage_costs
-from pretrain.step_cost import METHODS, Workload, best_recomputation, count_step
+from pretrain.step_cost import (
+    METHODS,
+    Workload,
+    best_recomputation,
+    count_step,
+    decoder_macs,
+    work_parts,
+)
 from pretrain.step_time import StepTime, measure_steps
 from results.environment import package_versions, processor
 
@@ -24,24 +34,6 @@ from results.environment import package_versions, processor
 # what norms and activations take, which recomputation repeats too.
 WORK_BUDGET = 1.4
 WORK_BUDGETS = {"presnet50": 1.65}  # six balanced stages give more back for more work
-
-# Table 6: memory and FLOPs of each stage in percent, the total in G.
-TABLE_6 = {
-    "resnet50": ((43.64, 29.09, 21.82, 5.45), (19.39, 25.09, 35.80, 19.73), 4.14),
-    "presnet50": (
-        (15.46, 10.96, 19.48, 17.31, 19.48, 17.31),
-        (13.50, 14.63, 14.77, 16.62, 20.45, 20.04),
-        4.16,
-    ),
-}
-# Section 5.6 and Table 7: saving ratios.
-TABLE_7 = {"resnet50": {"gim": 1.81, "loco": 1.28}, "presnet50": {"gim": 4.56, "loco": 2.76}}
-NOTES = {
-    "presnet50": (
-        "The paper contradicts itself in res4: section 5.6 and Table 8 give it 144 base channels, "
-        "as here, but Table 6's memory column holds for 128 (19.48 %); it changes every share."
-    )
-}
 
 
 def stage_report(work: Workload) -> dict[str, Any]:
@@ -87,6 +79,7 @@ def method_report(
             count = best_recomputation(work, method, budget * simclr.macs)
         else:
             count = count_step(work, method, recompute if method.recomputes else ())
+        parts = work_parts(count, decoder_macs(work, method))
         report[name] = {
             "peak_memory_mib": round(count.peak_memory_mib, 1),
             "saving_ratio": round(simclr.peak_bytes / count.peak_bytes, 4),
@@ -96,6 +89,7 @@ def method_report(
             if method.recomputes
             else ("forward once a unit, one backward" if method.naive else "no recomputation"),
             "work_ratio": round(count.macs / simclr.macs, 4),
+            "work_parts": {part: round(macs / simclr.macs, 4) for part, macs in parts.items()},
             "max_memory_allocated_mib": None,
         }
     return report
@@ -114,54 +108,6 @@ def add_times(methods: dict[str, dict[str, Any]], times: dict[str, StepTime]) ->
         methods[name]["step_ratio"] = round(found.seconds / times["simclr"].seconds, 4)
         if found.allocated_mib is not None:
             methods[name]["max_memory_allocated_mib"] = round(found.allocated_mib, 1)
-
-
-def table(report: dict[str, Any]) -> str:
-    """The report as text, beside the paper's figures where it has any."""
-    encoder = report["encoder"]
-    memory, flops, total = TABLE_6.get(encoder, ((), (), None))
-    batch, processes = report["batch_size"], report["world_size"]
-    lines = [
-        f"{encoder}, {report['image_size']} px, batch {batch} = {batch // 2} photographs in two "
-        f"views each, {processes} process{'es' if processes > 1 else ''}, {report['precision']}",
-        "",
-        f"{report['flops_g']:.3f} G multiply-adds an image in convolutions"
-        + (f" (the paper: {total:.2f} G)" if total else ""),
-        "",
-        "stage   memory %   paper    FLOPs %   paper   really kept %       MiB",
-    ]
-    for k, stage in enumerate(report["stages"]):
-        lines.append(
-            f"{stage['name']:6}{stage['memory_percent']:10.2f}{_number(memory[k : k + 1]):>8}"
-            f"{stage['flops_percent']:11.2f}{_number(flops[k : k + 1]):>8}"
-            f"{stage['kept_percent']:16.2f}{stage['kept_mib']:10.0f}"
-        )
-    lines += [
-        "memory: elements of the main branches' convolutions (Table 6's arithmetic); really kept: "
-        "bytes alive after the stage's forward pass, stem, norms and shortcuts included",
-        *([NOTES[encoder]] if encoder in NOTES else []),
-        "",
-        "method              peak MiB  saving   paper    work   seconds    time  setting",
-    ]
-    for name, row in report["methods"].items():
-        paper = TABLE_7.get(encoder, {}).get(name)
-        lines.append(
-            f"{name:18}{row['peak_memory_mib']:10.0f}{row['saving_ratio']:7.2f}x"
-            f"{_number([paper] if paper else []):>8}{row['work_ratio']:7.2f}x"
-            f"{_number([row['step_seconds']] if row['step_seconds'] else []):>10}"
-            f"{_number([row['step_ratio']] if row['step_ratio'] else []):>8}  {row['setting']}"
-        )
-    lines += [
-        "peak: bytes alive at once in one process, without optimizer state; saving: SimCLR's peak "
-        "over it; work: multiply-adds of the step over SimCLR's; time: seconds over SimCLR's",
-        "",
-        where_it_pays(report["methods"]),
-    ]
-    return "\n".join(lines)
-
-
-def _number(values: Sequence[float]) -> str:
-    return f"{values[0]:.2f}" if values else "—"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -194,7 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3, help="measured steps of each method")
     parser.add_argument("--json", type=Path, required=True, help="the report")
     parser.add_argument("--plot", type=Path, help="a PNG of memory against time; needs --measure")
-    args = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    args = parser.parse_args(given)
     if args.plot and not args.measure:
         parser.error("--plot shows step times: add --measure")
     try:
@@ -218,6 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if device.type == "cuda":
         machine["gpu"] = torch.cuda.get_device_name()
     report = {
+        "command": shlex.join(["python", "-m", "pretrain.footprint", *given]),
         "encoder": args.encoder,
         "batch_size": args.batch_size,
         "image_size": args.image_size,

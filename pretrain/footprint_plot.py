@@ -1,8 +1,21 @@
-"""Peak memory against step time, every method a point."""
+"""Peak memory against step time, every method a point.
 
+    python -m pretrain.footprint_plot REPORT.json OUT.png
+
+draws a report of ``python -m pretrain.footprint --measure`` again.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.path import Path as Line
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
 
 LABELS = {
     "simclr": "SimCLR",
@@ -14,6 +27,14 @@ LABELS = {
     "loco_naive": "LoCo, naive",
 }
 COLOURS = {"simclr": "#444444", "gim": "#d1731d", "loco": "#2264a8"}
+# Where a label may stand, in typographic points from the centre of its point: the nearest first.
+SPOTS = [
+    (dx * reach, dy * reach)
+    for reach in (9, 20, 34, 48, 62, 76)
+    for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+]
+
+Point = tuple[float, float]
 
 
 def where_it_pays(methods: dict[str, dict[str, Any]]) -> str:
@@ -54,30 +75,30 @@ def memory_against_time(report: dict[str, Any]) -> Figure:
         raise ValueError(
             f"no step time for {', '.join(untimed)}: run pretrain.footprint with --measure"
         )
-    figure = Figure(figsize=(7.2, 6.4), layout="constrained")
-    axes, text = figure.subplots(2, 1, height_ratios=[4, 1.1])
-    for name, method in methods.items():
+    figure = Figure(figsize=(7.2, 6.2), layout="constrained")
+    axes, text = figure.subplots(2, 1, height_ratios=[4.6, 1])
+    points = {
+        name: (method["step_ratio"], method["peak_memory_mib"] / 1024)
+        for name, method in methods.items()
+    }
+    rival = points["simclr_checkpoint"][1]
+    lines = [((-9, rival), (9, rival))]
+    for name, (x, y) in points.items():
         family, _, variant = name.partition("_")
-        x, y = method["step_ratio"], method["peak_memory_mib"] / 1024
         hollow = variant in ("recompute", "checkpoint")
         axes.plot(
             x, y, linestyle="none", markersize=10, marker="X" if variant == "naive" else "o",
             color=COLOURS[family], markerfacecolor="white" if hollow else COLOURS[family],
             markeredgewidth=2,
         )  # fmt: skip
-        axes.annotate(
-            f"{LABELS[name]} ({method['saving_ratio']:.2f}×)", (x, y), xytext=(0, 9),
-            textcoords="offset points", ha="center", color=COLOURS[family], fontsize=9,
-        )  # fmt: skip
         if hollow:  # from the plain method to the one that recomputes
-            plain = methods[family]
+            lines.append((points[family], (x, y)))
             axes.annotate(
-                "", (x, y), (plain["step_ratio"], plain["peak_memory_mib"] / 1024),
+                "", (x, y), points[family],
                 arrowprops={"arrowstyle": "->", "color": COLOURS[family], "alpha": 0.45,
                             "shrinkA": 8, "shrinkB": 8},
             )  # fmt: skip
-    rival = methods["simclr_checkpoint"]
-    axes.axhline(rival["peak_memory_mib"] / 1024, color="#444444", linewidth=0.8, linestyle=":")
+    axes.axhline(rival, color="#444444", linewidth=0.8, linestyle=":")
     axes.set_xlabel(
         f"time of a step / SimCLR's (measured, batch {report['measured_batch_size']}, "
         f"{methods['simclr']['step_seconds']:.2f} s for SimCLR)"
@@ -87,12 +108,79 @@ def memory_against_time(report: dict[str, Any]) -> Figure:
         f"{report['encoder']}, {report['image_size']} px, {report['precision']}: "
         "memory against time (saving ratio)", fontsize=11,
     )  # fmt: skip
-    axes.set_ylim(bottom=0)
-    axes.margins(x=0.16, y=0.12)
+    axes.margins(x=0.2)
+    axes.set_ylim(0, 1.15 * max(y for _, y in points.values()))
     axes.grid(alpha=0.25)
     text.axis("off")
     text.text(
         0, 1, where_it_pays(methods), va="top", fontsize=8.5, transform=text.transAxes,
         linespacing=1.35,
     )  # fmt: skip
+    remark = axes.annotate(
+        "below this line: saves more than checkpointing SimCLR", (0, rival), xytext=(0, 0),
+        xycoords=("axes fraction", "data"), textcoords="offset points",
+        color="#444444", fontsize=7.5, style="italic",
+    )  # fmt: skip
+    labels = [
+        axes.annotate(
+            f"{LABELS[name]} ({methods[name]['saving_ratio']:.2f}×)", point, xytext=(0, 0),
+            textcoords="offset points", color=COLOURS[name.partition("_")[0]], fontsize=9,
+        )
+        for name, point in points.items()
+    ]  # fmt: skip
+    _keep_apart(figure, axes, list(points.values()), lines, remark, labels)
     return figure
+
+
+def _keep_apart(
+    figure: Figure,
+    axes: Axes,
+    points: Sequence[Point],
+    lines: Sequence[tuple[Point, Point]],
+    remark: Annotation,
+    labels: Sequence[Annotation],
+) -> None:
+    """Move every text to the nearest of its spots that is free of points, lines and other texts."""
+    for text in (remark, *labels):
+        text.set_in_layout(False)  # the axes stay where they are while texts move
+    figure.draw_without_rendering()
+    dot = 7 * figure.dpi / 72  # half a marker and a little air, in pixels
+    taken = [
+        Bbox.from_extents(x - dot, y - dot, x + dot, y + dot)
+        for x, y in axes.transData.transform(points)
+    ]
+    drawn = [Line(axes.transData.transform(line)) for line in lines]
+    room = (axes.bbox.width - remark.get_window_extent().width) * 72 / figure.dpi  # on its line
+    line_spots = [(part * room, y) for y in (-3, 3) for part in (0.99, 0.01, 0.5, 0.25, 0.75)]
+    for text in (remark, *labels):
+        for dx, dy in line_spots if text is remark else SPOTS:
+            across = "left" if dx > 0 else "right" if dx < 0 else "center"
+            up = "bottom" if dy > 0 else "top" if dy < 0 else "center"
+            text.set(position=(dx, dy), ha=across, va=up)
+            box = text.get_window_extent()
+            inside = axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max)
+            crossed = any(line.intersects_bbox(box, filled=False) for line in drawn)
+            if inside and not crossed and not box.count_overlaps(taken):
+                break
+        taken.append(box.padded(4))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; ``arguments`` are those after the program's name."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pretrain.footprint_plot",
+        description="Draw peak memory against step time from a report with measured steps.",
+    )
+    parser.add_argument("report", type=Path, metavar="REPORT.json")
+    parser.add_argument("out", type=Path, metavar="OUT.png")
+    args = parser.parse_args(arguments)
+    try:
+        figure = memory_against_time(json.loads(args.report.read_text()))
+    except (OSError, ValueError) as error:
+        parser.error(f"{args.report}: {error}")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(args.out, dpi=110)
+
+
+if __name__ == "__main__":
+    main()

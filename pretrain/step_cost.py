@@ -4,6 +4,7 @@ A step is everything from the images to the last gradient. Optimizer state is no
 large as the parameters are (LARS's momentum), whatever the method.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from pretrain.decoders import stage_of
 from pretrain.encoders import build_encoder, run_block
 from pretrain.flops import MultiplyAdds
 from pretrain.local_backward import OnReady
@@ -128,11 +130,22 @@ def naive_losses(model: LocalContrastive, images: Tensor) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class StepCount:
-    """What was counted of a step: ``peak_bytes`` alive at once, ``macs`` multiply-adds."""
+    """What was counted of a step.
+
+    Attributes:
+        peak_bytes: alive at once.
+        passes: multiply-adds, as :class:`pretrain.flops.MultiplyAdds` tells them apart.
+        recompute: the stages that ran forward again.
+    """
 
     peak_bytes: int
-    macs: int
+    passes: Counter[str]
     recompute: tuple[str, ...] = ()
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of the whole step."""
+        return self.passes.total()
 
     @property
     def peak_memory_mib(self) -> float:
@@ -159,7 +172,39 @@ def count_step(work: Workload, method: Method, recompute: Sequence[str] = ()) ->
             else:
                 take_step(model, method, images, work.precision, wrapper._start_average)
                 wrapper._finish_averages()
-    return StepCount(memory.peak_bytes, done.macs, tuple(recompute))
+    return StepCount(memory.peak_bytes, done.passes, tuple(recompute))
+
+
+def decoder_macs(work: Workload, method: Method) -> Counter[str]:
+    """Multiply-adds of the method's decoders and losses alone, in both directions."""
+    with _processes(work.world_size), FakeTensorMode(), MultiplyAdds() as done:
+        model = work.model(method)
+        sides = model.encoder.stage_sides(work.image_size)
+        for unit, decoder in zip(model.units, model.decoders, strict=True):
+            top = stage_of(model.encoder, unit.stop)
+            size = (model.encoder.out_channels[top], sides[top], sides[top])
+            features = torch.empty(work.local_batch_size, *size, requires_grad=True)
+            info_nce(decoder(features), model.temperature).backward()
+    return done.passes
+
+
+def work_parts(step: StepCount, decoders: Counter[str]) -> dict[str, int]:
+    """Where the multiply-adds of a step go; the parts sum to ``step.macs``.
+
+    Args:
+        step: the count of a step.
+        decoders: that of its decoders alone.
+
+    Returns:
+        ``forward``, ``input_gradients`` and ``weight_gradients`` of the encoder, what is recomputed
+        among the first, and ``decoders``, theirs in all passes and the losses'.
+    """
+    encoder = {
+        name: step.passes[name] - decoders[name]
+        for name in ("forward", "input_gradients", "weight_gradients")
+    }
+    assert step.passes["linear"] == decoders["linear"]  # the encoders have no linear layers
+    return {**encoder, "decoders": decoders.total()}
 
 
 def best_recomputation(work: Workload, method: Method, most_macs: float) -> StepCount:

@@ -4,19 +4,33 @@ import json
 import warnings
 from functools import cache
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from pretrain import footprint, step_cost
+from pretrain import footprint, footprint_plot, step_cost
 from pretrain.encoders import ENCODERS, build_encoder
 from pretrain.flops import MultiplyAdds
 from pretrain.footprint_plot import LABELS, memory_against_time, where_it_pays
+from pretrain.footprint_table import TABLE_6, table, where_the_work_goes
+from pretrain.local_backward import streamed_backward
+from pretrain.losses import info_nce
 from pretrain.peak_memory import PeakMemory
-from pretrain.step_cost import METHODS, Workload, best_recomputation, count_step, take_step
+from pretrain.step_cost import (
+    METHODS,
+    Workload,
+    best_recomputation,
+    count_step,
+    decoder_macs,
+    take_step,
+    work_parts,
+)
+from pretrain.units import Unit
 
+MEASURED = Path(__file__).parent.parent / "results/measured"
 KEYS = {"peak_memory_mib", "saving_ratio", "step_seconds", "step_ratio", "setting"}
 
 
@@ -31,7 +45,7 @@ def saving(encoder, method, recompute=(), batch=64):
 
 def test_resnet50_has_table_6s_shares():
     report = footprint.stage_report(Workload("resnet50", 4))
-    memory, flops, total = footprint.TABLE_6["resnet50"]
+    memory, flops, total = TABLE_6["resnet50"]
     found = [stage["memory_percent"] for stage in report["stages"]]
     assert found == pytest.approx(memory, abs=0.05)
     assert found == pytest.approx([100 * part / 55 for part in (24, 16, 12, 3)], abs=0.001)
@@ -41,7 +55,7 @@ def test_resnet50_has_table_6s_shares():
 
 def test_presnet50_has_table_6s_shares_where_the_paper_agrees_with_itself():
     report = footprint.stage_report(Workload("presnet50", 4))
-    memory, flops, total = footprint.TABLE_6["presnet50"]
+    memory, flops, total = TABLE_6["presnet50"]
     shares = [stage["memory_percent"] for stage in report["stages"]]
     shares[2] *= 128 / 144  # res4, as the paper's column must have counted it
     corrected = [100 * share / sum(shares) for share in shares]
@@ -142,6 +156,83 @@ def test_a_backward_pass_costs_twice_the_forward(groups):
         assert work.macs == 3 * forward
 
 
+def resnet50_stage(number, width, depth, side):
+    """Multiply-adds an image of a stage by its table, and those that its two first layers have."""
+    below = 64 if number == 0 else 2 * width  # channels that come in
+    side_below = side if number == 0 else 2 * side  # the stride is in the 3x3 convolution
+    squeeze = side_below**2 * below * width
+    shortcut = side**2 * below * 4 * width
+    first = squeeze + side**2 * (9 * width**2 + width * 4 * width) + shortcut
+    other = side**2 * (4 * width * width + 9 * width**2 + width * 4 * width)
+    return first + (depth - 1) * other, squeeze + shortcut
+
+
+def test_the_parts_of_a_step_worked_out_by_hand():
+    """LoCo on ResNet-50: one more input-gradient pass through res3 and res4, and three decoders."""
+    batch = 8
+    stages, firsts = zip(
+        *(resnet50_stage(k, 64 * 2**k, (3, 4, 6, 3)[k], 56 // 2**k) for k in range(4)), strict=True
+    )
+    stem = 112**2 * 64 * 3 * 7 * 7
+    forward = stem + sum(stages)
+    # The last pass through a shared stage ends at its first layers: their input is another unit's.
+    again = stages[1] - firsts[1] + stages[2] - firsts[2]
+    nce = 128 * batch  # an image's embedding with every other one's
+
+    def decoder(channels, side):
+        """A bottleneck of stride 2, then two linear layers and the loss, forward and backward."""
+        half = -(-side // 2)
+        base = channels // 4
+        convs = side**2 * channels * base + half**2 * (
+            9 * base**2 + base * channels + channels * channels
+        )
+        return 3 * (convs + channels * channels + channels * 128 + nce)
+
+    expected = {
+        "simclr": {
+            "forward": forward,
+            "input_gradients": forward - stem,
+            "weight_gradients": forward,
+            "decoders": 3 * (2048 * 2048 + 2048 * 128 + nce),
+        },
+        "loco": {
+            "forward": forward,
+            "input_gradients": forward - stem + again,
+            "weight_gradients": forward,
+            "decoders": decoder(512, 28) + decoder(1024, 14) + decoder(2048, 7),
+        },
+    }
+    for name, parts in expected.items():
+        work, method = Workload("resnet50", batch), METHODS[name]
+        step = count_step(work, method)
+        found = work_parts(step, decoder_macs(work, method))
+        assert found == {part: batch * macs for part, macs in parts.items()}
+        assert sum(found.values()) == step.macs
+
+
+def test_recomputation_shows_as_forward_work_and_nothing_else():
+    work = Workload("presnet_tiny", 8, 112)
+    parts = [
+        work_parts(count_step(work, METHODS["loco"], stages), decoder_macs(work, METHODS["loco"]))
+        for stages in ((), ("res3", "res7"))
+    ]
+    more = {name: parts[1][name] - parts[0][name] for name in parts[0]}
+    assert more.pop("forward") > 0
+    assert not any(more.values())
+
+
+def test_the_table_tells_what_a_method_adds_to_simclrs_work():
+    parts = {"forward": 0.33, "input_gradients": 0.33, "weight_gradients": 0.33, "decoders": 0.01}
+    methods = {
+        "simclr": {"work_parts": parts},
+        "loco": {"work_parts": {**parts, "input_gradients": 0.48, "decoders": 0.15}},
+    }
+    told = where_the_work_goes(methods).splitlines()[1:]
+    assert [" ".join(line.split()) for line in told] == [
+        "LoCo: input gradients +0.150, decoders +0.140"
+    ]
+
+
 # What the methods save
 
 
@@ -195,6 +286,49 @@ def test_a_process_holds_its_share_of_the_batch():
         Workload("resnet_tiny", 100, world_size=64)
 
 
+def peak_of_units(first, stop, batch=256):
+    """Peak bytes of one step of PResNet-50's LoCo units ``first`` up to ``stop``, and of no others.
+
+    They stand on a tensor of the size that the stage below puts out. The whole model's parameters
+    are there in any case.
+    """
+    with FakeTensorMode(), PeakMemory() as memory:
+        model = Workload("presnet50", batch).model(METHODS["loco"])
+        encoder, units = model.encoder, model.units[first:stop]
+        channels, side = (3, *encoder.out_channels)[first], (224, *encoder.stage_sides(224))[first]
+        low, high = units[0].start, units[-1].stop
+        memory.forget_peak()
+        streamed_backward(
+            torch.empty(batch, channels, side, side),
+            encoder.blocks()[low:high],
+            [Unit(unit.name, unit.start - low, unit.stop - low) for unit in units],
+            list(model.decoders)[first:stop],
+            lambda embeddings: info_nce(embeddings, 0.1),
+        )
+    return memory.peak_bytes
+
+
+def test_the_peak_does_not_grow_with_the_units_beyond_the_largest_neighbouring_pair():
+    """PResNet-50 cut off after four and five stages and whole, against its pairs of units.
+
+    Cut off after three stages it is the first pair. What a longer chain may have besides: the
+    images, the gradients of all parameters and one gradient that waits at a stage's output for the
+    unit above.
+    """
+    batch = 256
+    pairs = [peak_of_units(unit, unit + 2) for unit in range(4)]
+    model = Workload("presnet50", batch).model(METHODS["loco"])
+    maps = zip(model.encoder.out_channels, model.encoder.stage_sides(224), strict=True)
+    waiting = max(4 * batch * channels * side**2 for channels, side in maps)
+    images = 4 * batch * 3 * 224**2
+    rest = images + waiting + sum(p.nbytes for p in model.parameters())
+    for units in (3, 4, 5):
+        largest = max(pairs[: units - 1])
+        peak = peak_of_units(0, units)
+        assert 0.99 * largest <= peak <= min(1.07 * largest, largest + rest), units
+    assert peak == count_step(Workload("presnet50", batch), METHODS["loco"]).peak_bytes
+
+
 # The command
 
 
@@ -217,6 +351,10 @@ def test_the_command_writes_report_and_plot(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "batch 8 = 4 photographs in two views each" in printed
     assert where_it_pays(report["methods"]) in printed
+    assert where_the_work_goes(report["methods"]) in printed
+    assert report["command"].startswith("python -m pretrain.footprint --encoder resnet_tiny ")
+    for method in report["methods"].values():
+        assert sum(method["work_parts"].values()) == pytest.approx(method["work_ratio"], abs=3e-4)
     texts = [text.get_text() for axes in memory_against_time(report).axes for text in axes.texts]
     for label in LABELS.values():
         assert any(text.startswith(label) for text in texts), label
@@ -232,6 +370,56 @@ def test_what_is_not_measured_is_null_and_not_plotted(tmp_path):
     assert all(method["step_seconds"] is None for method in report["methods"].values())
     with pytest.raises(ValueError, match="--measure"):
         memory_against_time(report)
+
+
+def plotted(points):
+    """A report with the methods at these (time ratio, MiB)."""
+    report = {"encoder": "e", "image_size": 1, "precision": "float32", "batch_size": 2}
+    methods = {
+        name: {"step_ratio": ratio, "peak_memory_mib": mib, "saving_ratio": 1.0, "step_seconds": 1,
+               "setting": ""}
+        for name, (ratio, mib) in zip(METHODS, points, strict=True)
+    }  # fmt: skip
+    return {**report, "measured_batch_size": 2, "methods": methods}
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [(1 + 0.01 * k, 3000 + 20 * k) for k in range(7)],  # nearly a point
+        [(1 + 0.1 * k, 2000) for k in range(7)],  # all on the line of checkpointing
+        [(1, 5400), (1.28, 1760), (1.06, 3280), (1.27, 1800), (1.27, 4800), (1.3, 3300), (2, 8000)],
+        [(1, 4550), (1.36, 1510), (0.91, 1247), (1.28, 979), (1.17, 2100), (1.71, 1530), (2, 7500)],
+    ],
+)  # fmt: skip
+def test_no_label_covers_another_or_a_point(points):
+    figure = memory_against_time(plotted(points))
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
+    assert len(boxes) == len(METHODS) + 1  # and the remark on the line
+    for first, second in combinations(boxes, 2):
+        assert not first.overlaps(second)
+    for box in boxes:
+        assert axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max)
+        assert not any(box.contains(*axes.transData.transform((x, y / 1024))) for x, y in points)
+
+
+@pytest.mark.parametrize("encoder", ["resnet50", "presnet50"])
+def test_a_report_is_drawn_again(encoder, tmp_path):
+    picture = tmp_path / "out" / "plot.png"
+    footprint_plot.main([str(MEASURED / f"footprint_{encoder}_cpu.json"), str(picture)])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_report_that_cannot_be_drawn_is_refused(tmp_path, capsys):
+    for text, words in ((None, "No such file"), ("{", "Expecting property name")):
+        file = tmp_path / "report.json"
+        if text:
+            file.write_text(text)
+        with pytest.raises(SystemExit):
+            footprint_plot.main([str(file), str(tmp_path / "plot.png")])
+        assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -250,12 +438,13 @@ def test_what_cannot_be_asked_is_refused(tmp_path, capsys, arguments, words):
 
 
 def test_the_papers_contradiction_is_told():
-    method = {"peak_memory_mib": 1.0, "saving_ratio": 1.0, "work_ratio": 1.0, "setting": ""}
+    method = {"peak_memory_mib": 1.0, "saving_ratio": 1.0, "work_ratio": 1.0, "work_parts": {},
+              "setting": ""}  # fmt: skip
     report = {
         "encoder": "presnet50", "batch_size": 4, "image_size": 224, "world_size": 1,
         "precision": "float32", **footprint.stage_report(Workload("presnet50", 4)),
         "methods": {n: {**method, "step_seconds": None, "step_ratio": None} for n in METHODS},
     }  # fmt: skip
-    printed = footprint.table(report)
+    printed = table(report)
     assert "contradicts itself in res4" in printed
     assert "144 base channels" in printed

@@ -11,14 +11,17 @@ import torch.distributed as dist
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODEL_WRAPPERS
 from torch import Tensor, nn
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from pretrain.model import LocalContrastive
+from pretrain.sync_norm import synchronise_on_cpu
 
 
 @MODEL_WRAPPERS.register_module()
 class LocalDistributed(nn.Module):
     """One model a process, the same weights in all of them, gradients averaged.
+
+    Each decoder and each segment of the encoder is a bucket: its gradients become views of one
+    tensor, which is averaged in place, so there is no second copy of them.
 
     Args:
         module: the model; rank 0's weights and buffers are given to every other process.
@@ -27,7 +30,8 @@ class LocalDistributed(nn.Module):
     def __init__(self, module: LocalContrastive) -> None:
         super().__init__()
         self.module = module
-        self._in_flight: list[tuple[dist.Work, Tensor, list[Tensor]]] = []
+        synchronise_on_cpu(module)
+        self._in_flight: list[tuple[dist.Work, Tensor]] = []
         with torch.no_grad():
             for tensor in [*module.parameters(), *module.buffers()]:
                 dist.broadcast(tensor, src=0)
@@ -45,15 +49,20 @@ class LocalDistributed(nn.Module):
         return self.module(images)
 
     def _start_average(self, parameters: Sequence[nn.Parameter]) -> None:
-        grads = [p.grad for p in parameters if p.grad is not None]
-        if grads:
-            bucket = _flatten_dense_tensors(grads)
-            self._in_flight.append((dist.all_reduce(bucket, async_op=True), bucket, grads))
+        trained = [parameter for parameter in parameters if parameter.grad is not None]
+        if not trained:
+            return
+        sizes = [parameter.numel() for parameter in trained]
+        bucket = trained[0].new_empty(sum(sizes))
+        for parameter, piece in zip(trained, bucket.split(sizes), strict=True):
+            view = piece.as_strided(parameter.size(), parameter.stride())  # its memory format
+            parameter.grad = view.copy_(parameter.grad)
+        work = dist.all_reduce(bucket, async_op=True)
+        assert work is not None
+        self._in_flight.append((work, bucket))
 
     def _finish_averages(self) -> None:
-        for work, bucket, grads in self._in_flight:
+        for work, bucket in self._in_flight:
             work.wait()
             bucket /= dist.get_world_size()
-            for grad, average in zip(grads, _unflatten_dense_tensors(bucket, grads), strict=True):
-                grad.copy_(average)
         self._in_flight.clear()

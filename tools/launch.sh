@@ -1,30 +1,44 @@
 #!/usr/bin/env bash
 # usage: tools/launch.sh MODULE CONFIG [N] [args]
 # Runs `python -m MODULE CONFIG args` in N processes a node: by default one for every GPU, else 1.
-# Several nodes: NNODES, NODE_RANK, MASTER_ADDR and PORT in the environment, the same command on each.
+# Several nodes: NNODES, NODE_RANK, MASTER_ADDR and PORT in the environment, the same command on each
+# but for NODE_RANK, which counts the nodes from 0.
 set -euo pipefail
 
-module=$1 config=${2:?usage: CONFIG [N] [args]; the configs are under configs/}
+fail() {
+    printf 'error: %s\n' "$@" >&2
+    exit 2
+}
+
+if (($# < 2)) || [[ $2 == -* ]]; then
+    fail "no CONFIG; usage: CONFIG [N] [args], the configs are under configs/"
+fi
+module=$1 config=$2
 shift 2
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
-if ! command -v "$python" >/dev/null; then
-    echo "error: no $python; run: bash tools/setup.sh" >&2
-    exit 1
-fi
+command -v "$python" >/dev/null || fail "no $python; run: bash tools/setup.sh"
 if [[ ${1:-} =~ ^[0-9]+$ ]]; then
     processes=$1
     shift
 else
     processes=$("$python" -c 'import torch; print(max(1, torch.cuda.device_count()))')
 fi
+nodes=${NNODES:-1} node=${NODE_RANK:-0} port=${PORT:-29500}
+((processes > 0)) || fail "$processes processes; expected 1 or more"
+[[ $nodes =~ ^[1-9][0-9]*$ ]] || fail "NNODES is '$nodes'; expected the number of nodes"
+[[ $port =~ ^[0-9]+$ ]] || fail "PORT is '$port'; expected a number"
+if ((nodes > 1)) && [[ -z ${NODE_RANK:-} || -z ${MASTER_ADDR:-} ]]; then
+    fail "NNODES is $nodes; set MASTER_ADDR to the first node's address and NODE_RANK to this one's number, 0 to $((nodes - 1))"
+fi
+[[ $node =~ ^[0-9]+$ ]] && ((node < nodes)) ||
+    fail "NODE_RANK is '$node' of $nodes nodes; expected 0 to $((nodes - 1))"
+
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # threads that spin while they wait stall a busy machine
 export PYTHONUNBUFFERED=1
-
-nodes=${NNODES:-1}
 if ((processes * nodes == 1)); then
     exec "$python" -m "$module" "$config" "$@"
 fi
-exec "$python" -m torch.distributed.run --nnodes="$nodes" --node_rank="${NODE_RANK:-0}" \
-    --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
+exec "$python" -m torch.distributed.run --nnodes="$nodes" --node_rank="$node" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="$port" \
     --nproc_per_node="$processes" --module "$module" "$config" --launcher pytorch "$@"

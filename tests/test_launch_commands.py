@@ -1,0 +1,277 @@
+"""The same run in one process and in two, by torchrun on one node and on two, and by Slurm."""
+
+import csv
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from pretrain import processes
+from pretrain.processes import first_node, join_processes, read_slurm_environment
+from results.record import RunRecord
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "tools"))
+
+from trainer_of import trainer_of  # noqa: E402
+
+STAND_IN = """#!/usr/bin/env bash
+# srun on this machine alone: as many processes as --ntasks says, with Slurm's names for them
+printf '%s\\n' "$@" >"$SRUN_SEEN"
+while [[ $1 == --* ]]; do
+    [[ $1 == --ntasks=* ]] && tasks=${1#*=}
+    shift
+done
+export SLURM_NTASKS=$tasks SLURM_JOB_ID=$JOB SLURM_JOB_NODELIST='elsewhere[1-2]'
+export SLURM_STEP_NODELIST=localhost
+for ((task = 0; task < tasks; task++)); do
+    SLURM_PROCID=$task SLURM_LOCALID=$task "$@" &
+    started+=($!)
+done
+for process in "${started[@]}"; do wait "$process" || exit $?; done
+"""
+OPTIONS = [
+    "--cfg-options", "epochs=2", "warmup_epochs=1", "global_batch_size=8",
+    "train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False",
+    "train_dataloader.dataset.augmentation.size=32", "custom_hooks.0.interval=1",
+    "env_cfg.dist_cfg.backend=gloo",
+]  # fmt: skip
+
+
+def free_port(first: int = 20000) -> int:
+    """The first port from ``first`` on that nobody listens at."""
+    for port in range(first + os.getpid() % 5000, first + 10000):
+        with socket.socket() as attempt:
+            if attempt.connect_ex(("127.0.0.1", port)):
+                return port
+    raise RuntimeError("no free port")
+
+
+def start(script, *arguments, **environment) -> subprocess.Popen:
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SLURM_") and name not in ("NNODES", "NODE_RANK", "MASTER_ADDR")
+    }
+    return subprocess.Popen(
+        ["bash", f"tools/{script}.sh", *map(str, arguments)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**clean, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **environment},
+    )  # fmt: skip
+
+
+def finish(*started: subprocess.Popen) -> str:
+    logs = [process.communicate(timeout=300)[0] for process in started]
+    assert [process.returncode for process in started] == [0] * len(started), "\n".join(logs)
+    return "\n".join(logs)
+
+
+def losses(work_dir: Path) -> list[list[float]]:
+    with (work_dir / "losses.csv").open() as file:
+        return [[float(value) for value in row] for row in list(csv.reader(file))[1:]]
+
+
+# ---- a run from end to end -----------------------------------------------------------------------
+
+CONFIG = "configs/demo/pretrain_loco.py"
+ON_CPU = pytest.mark.skipif(torch.cuda.is_available(), reason="two processes would need two GPUs")
+
+
+@pytest.fixture(scope="module")
+def options(coco):
+    return [*OPTIONS, f"data_root={coco}/train2017"]
+
+
+@pytest.fixture(scope="module")
+def one_process(options, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp("one")
+    finish(start("pretrain", CONFIG, 1, "--work-dir", work_dir, *options))
+    return work_dir
+
+
+def check_equal(work_dir: Path, one_process: Path) -> None:
+    """The same photographs and views in another order: float32 sums, 6 printed decimals.
+
+    The first loss is of the same weights; a step later roundings have passed an optimizer.
+    """
+    expected, found = losses(one_process), losses(work_dir)
+    assert len(found) == len(expected) == 4  # 2 epochs of 16 photographs in batches of 8
+    assert found[0] == pytest.approx(expected[0], abs=2e-5)
+    for ours, theirs in zip(expected, found, strict=True):
+        assert theirs == pytest.approx(ours, rel=2e-4)
+    record = RunRecord.read(work_dir / "record.json")
+    assert (record.world_size, record.global_batch_size) == (2, 8)
+    assert record.norm == "SyncBatchNorm over 2 processes"
+
+
+@ON_CPU
+def test_two_processes_of_one_node(options, one_process, tmp_path):
+    port = str(free_port())
+    finish(start("pretrain", CONFIG, 2, "--work-dir", tmp_path, *options, PORT=port))
+    check_equal(tmp_path, one_process)
+
+
+@ON_CPU
+def test_two_nodes_of_one_process(options, one_process, tmp_path):
+    nodes = {"NNODES": "2", "MASTER_ADDR": "127.0.0.1", "PORT": str(free_port())}
+    finish(
+        *(
+            start("pretrain", CONFIG, 1, "--work-dir", tmp_path, *options, **nodes, NODE_RANK=rank)
+            for rank in "01"
+        )
+    )
+    check_equal(tmp_path, one_process)
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    """Environment with the stand-in for srun, which writes its arguments to SRUN_SEEN."""
+    srun = tmp_path / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.write_text(STAND_IN)
+    srun.chmod(0o755)
+    return {
+        "PATH": f"{srun.parent}:{os.environ['PATH']}",
+        "SRUN_SEEN": str(tmp_path / "seen"),
+        "JOB": str(free_port() - 20000),
+    }
+
+
+@ON_CPU
+def test_slurm(options, one_process, slurm, tmp_path):
+    environment = {**slurm, "GPUS": "2", "CPUS_PER_TASK": "3", "GRES": "none",
+                   "SRUN_ARGS": "--time=1:00 --exclude=a,b"}  # fmt: skip
+    work_dir = tmp_path / "run"
+    log = finish(
+        start("slurm_train", "cpu", "loco", CONFIG, "--work-dir", work_dir, *options, **environment)
+    )
+    check_equal(work_dir, one_process)
+    assert Path(slurm["SRUN_SEEN"]).read_text().splitlines() == [
+        "--partition=cpu", "--job-name=loco", "--gres=none", "--ntasks=2", "--ntasks-per-node=2",
+        "--cpus-per-task=3", "--kill-on-bad-exit=1", "--time=1:00", "--exclude=a,b",
+        sys.executable, "-m", "pretrain.train", CONFIG, "--launcher", "slurm",
+        "--work-dir", str(work_dir), *options,
+    ], log  # fmt: skip
+
+
+# ---- what the launchers say to bad input ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "words"),
+    [
+        ([], {}, "no CONFIG; usage: CONFIG [N] [args]"),
+        (["--resume"], {}, "no CONFIG; usage: CONFIG [N] [args]"),
+        ([CONFIG, "0"], {}, "0 processes; expected 1 or more"),
+        ([CONFIG, "1"], {"NNODES": "two"}, "NNODES is 'two'; expected the number of nodes"),
+        ([CONFIG, "1"], {"NNODES": "2"}, "NNODES is 2; set MASTER_ADDR to the first node's"),
+        ([CONFIG, "1"], {"NNODES": "2", "NODE_RANK": "0"}, "NNODES is 2; set MASTER_ADDR"),
+        (
+            [CONFIG, "1"],
+            {"NNODES": "2", "NODE_RANK": "2", "MASTER_ADDR": "a"},
+            "NODE_RANK is '2' of 2 nodes; expected 0 to 1",
+        ),
+        ([CONFIG, "2"], {"PORT": "http"}, "PORT is 'http'; expected a number"),
+        ([CONFIG, "1"], {"PYTHON": "/no/python"}, "no /no/python; run: bash tools/setup.sh"),
+    ],
+)
+def test_the_launcher_names_what_is_wrong(arguments, environment, words):
+    process = start("pretrain", *arguments, **environment)
+    log, _ = process.communicate(timeout=60)
+    assert process.returncode == 2 and log.startswith("error: ") and words in log, log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "words"),
+    [
+        (["gpu", "name"], {}, "usage: tools/slurm_train.sh PARTITION JOB_NAME CONFIG [args]"),
+        (["gpu", "name", CONFIG], {"GPUS": "many"}, "GPUS is 'many'"),
+        (["gpu", "name", CONFIG], {"GPUS": "12"}, "GPUS_PER_NODE is '8', GPUS is 12"),
+        (["gpu", "name", "no.py"], {}, "no config at no.py; the configs are under configs/"),
+        (["gpu", "name", CONFIG], {"PATH": os.environ["PATH"]}, "no srun on this machine"),
+    ],
+)
+def test_the_slurm_launcher_names_what_is_wrong(arguments, environment, words, slurm):
+    process = start("slurm_train", *arguments, **{**slurm, **environment})
+    log, _ = process.communicate(timeout=60)
+    assert process.returncode and words in log, log
+    assert not Path(slurm["SRUN_SEEN"]).exists(), "nothing is queued"
+
+
+@pytest.mark.parametrize(
+    ("config", "module"),
+    [
+        ("configs/pretrain/loco_r50.py", "pretrain.train"),
+        ("configs/linear/loco_r50.py", "pretrain.linear_probe"),
+        ("configs/ablations/table5_l2_1e2.py", "pretrain.train"),
+        ("configs/mask_rcnn_loco_r50_frozen.py", "transfer.train"),
+        ("configs/demo/mask_rcnn_loco_cityscapes.py", "transfer.train"),
+    ],
+)
+def test_every_kind_of_config_finds_its_trainer(config, module):
+    assert trainer_of(config) == module
+
+
+# ---- the processes find each other ---------------------------------------------------------------
+
+TASK = {"SLURM_PROCID": "5", "SLURM_NTASKS": "16", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "4012345",
+        "SLURM_JOB_NODELIST": "gpu[07-09,12],cpu1"}  # fmt: skip
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """An environment without any launcher's variables, restored afterwards."""
+    names = [*processes.SLURM_NAMES, "MASTER_ADDR", "MASTER_PORT"]
+    values = {k: v for k, v in os.environ.items() if k not in names and "SLURM_" not in k}
+    monkeypatch.setattr(os, "environ", values)
+    return values
+
+
+def test_slurms_names_become_torchs(environment):
+    environment.update(TASK)
+    read_slurm_environment()
+    expected = {"RANK": "5", "WORLD_SIZE": "16", "LOCAL_RANK": "1", "MASTER_ADDR": "gpu07",
+                "MASTER_PORT": "22345"}  # fmt: skip
+    assert expected.items() <= environment.items()
+    environment.update(MASTER_ADDR="10.0.0.1", MASTER_PORT="29500", SLURM_STEP_NODELIST="gpu09")
+    read_slurm_environment()
+    assert (environment["MASTER_ADDR"], environment["MASTER_PORT"]) == ("10.0.0.1", "29500")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("gpu1", "gpu1"),
+        ("gpu1,gpu2", "gpu1"),
+        ("gpu[07-09,12],cpu1", "gpu07"),
+        ("gpu[3,5-8]", "gpu3"),
+        ("rack[2-3]-node[011-014]-ib,x", "rack2-node011-ib"),
+        ("login-1.site.org,gpu[1-2]", "login-1.site.org"),
+    ],
+)
+def test_the_first_node_of_slurms_notation(nodes, first):
+    assert first_node(nodes) == first
+
+
+def test_a_process_that_no_launcher_started_is_told_so(environment):
+    assert join_processes("none") == 1
+    words = "--launcher pytorch, but RANK, WORLD_SIZE, LOCAL_RANK is not set, so torchrun did not"
+    with pytest.raises(ValueError, match=words):
+        join_processes("pytorch")
+    with pytest.raises(ValueError, match=r"SLURM_PROCID.* is not set.*tools/slurm_train\.sh"):
+        join_processes("slurm")
+    environment.update(TASK)
+    del environment["SLURM_JOB_NODELIST"]
+    with pytest.raises(ValueError, match="SLURM_JOB_NODELIST is not set"):
+        join_processes("slurm")
+
+
+def test_more_processes_than_gpus_are_refused(environment, monkeypatch):
+    environment.update(RANK="2", WORLD_SIZE="4", LOCAL_RANK="2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match=r"process 3 .* sees 2 GPUs.*at most 2 processes"):
+        join_processes("pytorch")

@@ -1,71 +1,124 @@
-"""Unlabelled images from a folder, as pairs of views."""
+"""Unlabelled images as pairs of views."""
 
-import hashlib
-import os
-from pathlib import Path
+import math
+from collections.abc import Sequence
 from typing import Any
 
+import cv2
+import numpy as np
+import torch
 from mmengine.registry import DATASETS
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pretrain.augment import simclr_augmentation, two_views
+from pretrain.augment import SimCLRAugmentation, View, crop
+from pretrain.colour import Pixels, distort
+from pretrain.decode import UnreadableImage, decode, open_image, reduction
+from pretrain.image_lists import ImageList, some_of
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+READABLE = -1  # ``unreadable`` of a sample whose file could be read
 
 
 @DATASETS.register_module()
 class TwoViewImages(Dataset):
-    """Every image below a folder (class folders or flat), two augmented views of it at a time.
+    """Two augmented views of every image of a data root.
+
+    A sample depends on the seed, the epoch and the image alone: not on workers, nor on what was
+    loaded before. Hence a sampler gives keys, ``epoch x images + index``; a plain index is epoch 0.
 
     Args:
-        root: the folder.
+        root: a folder or a list of images (:mod:`pretrain.image_lists`).
         name: what the dataset is called in provenance and records, e.g. ``imagenet1k``.
-        augmentation: arguments of :func:`simclr_augmentation`.
+        augmentation: arguments of :class:`SimCLRAugmentation`.
+        seed: of all that is drawn.
+        colour_on_device: leave colours and blur to the preprocessor, which has a batch of them done
+            where the model is.
+        max_unreadable_share: of the images; as many, rounded up, may be unreadable. One that cannot
+            be decoded is replaced by the next that can.
 
     Raises:
-        FileNotFoundError: the folder is missing, or holds no image.
+        FileNotFoundError, ValueError: from :meth:`ImageList.read`, or more empty files than may be.
     """
 
-    def __init__(self, root: str, name: str, augmentation: dict[str, Any]) -> None:
-        self.root, self.name = Path(root), name
-        self.files = list_images(self.root)
-        self.augmentation = simclr_augmentation(**augmentation)
-        self.metainfo = {"dataset": name, "fingerprint": fingerprint(self.root, self.files)}
+    def __init__(
+        self,
+        root: str,
+        name: str,
+        augmentation: dict[str, Any],
+        seed: int = 0,
+        colour_on_device: bool = False,
+        max_unreadable_share: float = 0.001,
+    ) -> None:
+        self.name, self.seed, self.colour_on_device = name, seed, colour_on_device
+        self.images = ImageList.read(root)
+        self.augmentation = SimCLRAugmentation(**augmentation)
+        self.max_unreadable_share = max_unreadable_share
+        self.max_unreadable = math.ceil(max_unreadable_share * len(self.images))
+        self.metainfo = {"dataset": name, "fingerprint": self.images.fingerprint}
+        self.refuse_unreadable(self.images.empty)
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.images)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        with Image.open(self.root / self.files[index]) as image:
-            return {"views": two_views(image.convert("RGB"), self.augmentation)}
+    def __getitem__(self, key: int) -> dict[str, Any]:
+        """The sample of ``epoch, index = divmod(key, len(self))``.
+
+        Returns:
+            ``views``, uint8 (2, 3, size, size); ``unreadable``, the index of the file if another
+            image had to take its place, else -1; with ``colour_on_device`` also ``colours``,
+            (2, 10), of :meth:`pretrain.colour.Colour.vector`.
+
+        Raises:
+            ValueError: so many files after this one are unreadable that more are than may be.
+        """
+        epoch, index = divmod(int(key), len(self))
+        random = np.random.default_rng((self.seed, epoch, index))
+        tried: list[int] = []
+        while len(tried) <= self.max_unreadable:
+            place = (index + len(tried)) % len(self)
+            try:
+                sample = self._read(place, random)
+            except UnreadableImage:
+                tried.append(place)
+                continue
+            return {**sample, "unreadable": index if tried else READABLE}
+        self.refuse_unreadable(tried)
+        raise AssertionError("unreachable")
+
+    def _read(self, index: int, random: np.random.Generator) -> dict[str, Tensor]:
+        size = self.augmentation.size
+        with open_image(self.images.path(index)) as image:
+            height, width = image.height, image.width
+            drawn = [self.augmentation.draw(random, height, width) for _ in range(2)]
+            pixels = decode(image, reduction(drawn, size))  # once for both views
+        crops = [crop(pixels, view, height, width, size) for view in drawn]
+        if not self.colour_on_device:
+            return {"views": stack(distort_all(crops, drawn))}
+        colours = np.stack([view.colour.vector() for view in drawn])
+        return {"views": stack(crops), "colours": torch.from_numpy(colours)}
+
+    def refuse_unreadable(self, indices: Sequence[int]) -> None:
+        """Stop where more files are unreadable than may be.
+
+        Raises:
+            ValueError: how many, some of their names, and what to do.
+        """
+        if len(indices) > self.max_unreadable:
+            names = [self.images.name(index) for index in sorted(indices)]
+            raise ValueError(
+                f"{len(names)} of {len(self)} images in {self.images.root} are empty or cannot be "
+                f"decoded, such as {some_of(names)}; expected at most {self.max_unreadable}. "
+                "Replace or remove them, or permit a larger share with --cfg-options "
+                "train_dataloader.dataset.max_unreadable_share=SHARE "
+                f"(now {self.max_unreadable_share:g})"
+            )
 
 
-def list_images(root: Path) -> list[str]:
-    """Paths of all images below ``root``, relative to it, sorted."""
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f"no folder of training images at {root}; expected images in it or in folders below "
-            "it. Put them there, or name another folder with --cfg-options data_root=FOLDER"
-        )
-    files = [
-        os.path.relpath(os.path.join(folder, name), root)
-        for folder, _, names in os.walk(root)
-        for name in names
-        if os.path.splitext(name)[1].lower() in EXTENSIONS
-    ]
-    if not files:
-        raise FileNotFoundError(
-            f"{root} holds no image; expected files ending in {', '.join(sorted(EXTENSIONS))}. "
-            "Put them there, or name another folder with --cfg-options data_root=FOLDER"
-        )
-    return sorted(files)
+def distort_all(crops: Sequence[Pixels], views: Sequence[View]) -> list[Pixels]:
+    """Every crop with the colours drawn for it."""
+    return [distort(pixels, view.colour) for pixels, view in zip(crops, views, strict=True)]
 
 
-def fingerprint(root: Path, files: list[str]) -> str:
-    """sha256 over names and sizes: tells one set of files from another without reading them all."""
-    digest = hashlib.sha256()
-    for name in files:
-        digest.update(f"{name}\0{(root / name).stat().st_size}\n".encode())
-    return digest.hexdigest()
+def stack(images: Sequence[Pixels]) -> Tensor:
+    """Images (height, width, 3) as one tensor, uint8 (images, 3, height, width)."""
+    return torch.from_numpy(np.stack([cv2.split(image) for image in images]))

@@ -1,0 +1,72 @@
+"""Image files to RGB pixels, a JPEG no larger than its crops need."""
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from pretrain.augment import View
+from pretrain.colour import Pixels
+
+# What Pillow raises for files that are not, or not wholly, what they should be.
+PILLOW_ERRORS = (
+    OSError, SyntaxError, ValueError, IndexError, EOFError, struct.error, zlib.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
+JPEG_SCALES = (8, 4, 2)  # the inverse cosine transform at such a fraction costs less
+
+
+class UnreadableImage(ValueError):
+    """A file that is no whole image."""
+
+
+def reduction(views: Sequence[View], size: int) -> int:
+    """1, 2, 4 or 8: the most that an image can shrink with ``size`` pixels left in every crop."""
+    shortest = min(min(view.height, view.width) for view in views)
+    return next((scale for scale in JPEG_SCALES if shortest >= scale * size), 1)
+
+
+def open_image(path: Path) -> ImageFile.ImageFile:
+    """Read the header: ``height``, ``width`` and ``mode`` are known, nothing is decoded.
+
+    Raises:
+        UnreadableImage: the file is empty, is no image, or is gone.
+    """
+    with _unreadable():
+        return Image.open(path)
+
+
+def decode(image: ImageFile.ImageFile, scale: int = 1) -> Pixels:
+    """Pixels of an opened image: uint8 (height, width, 3).
+
+    16-bit grey keeps its upper 8 bits; palettes, CMYK and grey become RGB; transparency is dropped.
+    EXIF's orientation is ignored, as by torchvision and SimCLR: photographs lie as they are stored.
+
+    Args:
+        image: from :func:`open_image`.
+        scale: a JPEG is decoded at 1/``scale`` of its height and width, other formats are not.
+
+    Raises:
+        UnreadableImage: the file is broken or truncated.
+    """
+    with _unreadable():
+        if scale > 1:
+            image.draft(image.mode, (image.width // scale, image.height // scale))
+        if image.mode.startswith("I"):  # Pillow's own conversion would clip at 255
+            levels = (np.asarray(image).astype(np.int32) >> 8).astype(np.uint8)
+            return np.repeat(levels[..., None], 3, axis=2)
+        # by way of RGBA, since Pillow warns of palettes with transparency
+        opaque = image.convert("RGBA") if image.mode == "P" else image
+        return np.array(opaque.convert("RGB"))
+
+
+@contextmanager
+def _unreadable() -> Iterator[None]:
+    try:
+        yield
+    except PILLOW_ERRORS as error:
+        raise UnreadableImage(f"{type(error).__name__}: {error}") from error

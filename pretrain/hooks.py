@@ -18,6 +18,7 @@ from pretrain.model import LocalContrastive
 from pretrain.recording import RecordHook
 from results.environment import git_commit
 from results.protocol import deviations
+from results.record import write_atomically
 
 LOSSES = "losses.csv"
 BACKBONE = "backbone.safetensors"
@@ -40,14 +41,15 @@ class LossCurves(Hook):
         if not is_main_process():
             return
         path = Path(runner.work_dir) / LOSSES
-        units = [unit.name for unit in _model(runner).units]
-        rows = []
+        header = ["iteration", "epoch", *(unit.name for unit in _model(runner).units)]
+        lines = []
         if path.is_file():
-            with path.open(newline="") as file:
-                rows = [row for row in list(csv.reader(file))[1:] if int(row[0]) <= runner.iter]
-        self._file = path.open("w", newline="", buffering=1)
-        self._writer = csv.writer(self._file)
-        self._writer.writerows([["iteration", "epoch", *units], *rows])
+            lines = path.read_text().splitlines()[1:]
+        whole = (line for line in lines if line.count(",") == len(header) - 1)
+        kept = [line for line in whole if int(line.split(",")[0]) <= runner.iter]
+        write_atomically(path, "".join(f"{line}\n" for line in [",".join(header), *kept]).encode())
+        self._file = path.open("a", newline="", buffering=1)
+        self._writer = csv.writer(self._file, lineterminator="\n")
 
     def after_train_iter(
         self,

@@ -4,39 +4,61 @@ import argparse
 import fcntl
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TextIO
 
-import torch
-import torch.distributed as dist
 from mmengine.config import Config, DictAction
-from mmengine.dist import init_dist, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from results.record import FILE_NAME, RunRecord
+from pretrain.atomic_files import NotWritten
+from pretrain.orphans import end_children_with_this_process
+from pretrain.processes import join_processes
+from pretrain.resume import LAST, checkpoint_to_resume
+from results.record import FILE_NAME, RunRecord, remove_partials
 
 # Where and how a run is carried out, not what is run: left out of the config's hash.
-CIRCUMSTANCES = ("work_dir", "launcher", "resume", "load_from", "log_level", "config_file")
+CIRCUMSTANCES = (
+    "work_dir", "launcher", "resume", "load_from", "log_level", "config_file", "default_hooks",
+    "log_processor",
+)  # fmt: skip
+LOADING = ("num_workers", "persistent_workers", "pin_memory", "prefetch_factor")  # likewise
 
 
-def parse_args(description: str) -> argparse.Namespace:
-    """The command line of ``tools/pretrain.sh`` and ``tools/dist_train.sh``."""
+def argument_parser(
+    description: str, default_config: str | None = None
+) -> argparse.ArgumentParser:
+    """The command line of ``tools/pretrain.sh`` and the others that take a config.
+
+    Args:
+        description: for ``--help``.
+        default_config: what stands for a config that is left out; None: it must be there.
+    """
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("config", help="config file")
+    nargs = None if default_config is None else "?"
+    parser.add_argument("config", nargs=nargs, default=default_config, help="config file")
     parser.add_argument("--work-dir", help="folder of the run; default: work_dirs/NAME_OF_CONFIG")
     parser.add_argument(
-        "--resume", action="store_true", help="continue the run in the work folder, if there is one"
+        "--resume",
+        nargs="?",
+        const=LAST,
+        metavar="CHECKPOINT",
+        help="continue the run in the work folder, if there is one, from its last checkpoint or "
+        "from the one named",
     )
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="NAME=VALUE")
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none")
-    return parser.parse_args()
+    return parser
 
 
-def main(description: str, prepare: Callable[[Config, int], None]) -> None:
+def main(
+    description: str,
+    prepare: Callable[[Config, int], None],
+    args: argparse.Namespace | None = None,
+) -> None:
     """Read the config, prepare it, run it.
 
     Args:
@@ -44,25 +66,33 @@ def main(description: str, prepare: Callable[[Config, int], None]) -> None:
         prepare: puts the values of the documented names (``data_root``, ...) where they belong and
             checks the inputs; is given the config and the number of processes, and raises
             ValueError or FileNotFoundError for a user's mistake.
+        args: of :func:`argument_parser`, where a command has read its own arguments already.
     """
-    args = parse_args(description)
+    args = args or argument_parser(description).parse_args()
     try:
         cfg = load_config(args)
-        if args.launcher != "none" and torch.cuda.is_available():
-            init_dist(args.launcher, backend="nccl")
-        elif args.launcher != "none":  # mmengine's init_dist wants a GPU
-            dist.init_process_group("gloo")
-        prepare(cfg, int(os.environ.get("WORLD_SIZE", "1")))
-        if is_finished(Path(cfg.work_dir), config_hash(cfg), resume=args.resume):
+        world_size = join_processes(args.launcher)
+        prepare(cfg, world_size)
+        if is_finished(Path(cfg.work_dir), config_hash(cfg), resume=bool(args.resume)):
             print(
                 f"{cfg.work_dir} holds the finished run of this config; nothing to do", flush=True
             )
             return
         lock = lock_folder(Path(cfg.work_dir)) if is_main_process() else None
+        if args.resume:
+            found = checkpoint_to_resume(
+                Path(cfg.work_dir), args.resume, config_text(cfg), world_size
+            )
+            cfg.resume = found is not None
+            cfg.load_from = str(found) if found else cfg.get("load_from")
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}" if is_main_process() else 1)
+    end_children_with_this_process()
     with lock or nullcontext():
-        Runner.from_cfg(cfg).train()
+        try:
+            Runner.from_cfg(cfg).train()
+        except NotWritten as error:
+            sys.exit(f"error: {error}")
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -85,14 +115,27 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.config_file = args.config
     cfg.launcher = args.launcher
     cfg.resume = args.resume
-    cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}"
+    cfg.work_dir = work_folder(args)
     return cfg
+
+
+def work_folder(args: argparse.Namespace) -> str:
+    """The folder of the run."""
+    return args.work_dir or f"work_dirs/{Path(args.config).stem}"
 
 
 def config_hash(cfg: Config) -> str:
     """sha256 of all that decides what a run computes."""
+    return hashlib.sha256(config_text(cfg).encode()).hexdigest()
+
+
+def config_text(cfg: Config) -> str:
+    """All that decides what a run computes, as JSON."""
     content = {k: v for k, v in cfg.to_dict().items() if k not in CIRCUMSTANCES}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    for name in content:
+        if name.endswith("_dataloader") and content[name]:
+            content[name] = {k: v for k, v in content[name].items() if k not in LOADING}
+    return json.dumps(content, sort_keys=True, default=str)
 
 
 def is_finished(work_dir: Path, digest: str, resume: bool) -> bool:
@@ -107,7 +150,7 @@ def is_finished(work_dir: Path, digest: str, resume: bool) -> bool:
         if record.config_hash != digest:
             raise ValueError(f"{work_dir} holds a finished run of another config; {mends}")
         return True
-    if (work_dir / "last_checkpoint").is_file() and not resume:
+    if (work_dir / LAST).is_file() and not resume:
         raise ValueError(
             f"{work_dir} holds an unfinished run; add --resume to continue it, {mends}"
         )
@@ -116,6 +159,8 @@ def is_finished(work_dir: Path, digest: str, resume: bool) -> bool:
 
 def lock_folder(work_dir: Path) -> TextIO:
     """Keep every other run out of the folder for as long as the returned file is open.
+
+    What a killed run was writing is removed.
 
     Raises:
         ValueError: another process holds it.
@@ -130,6 +175,7 @@ def lock_folder(work_dir: Path) -> TextIO:
             f"another run is at work in {work_dir}; wait for it, stop it, or choose another "
             "--work-dir"
         ) from None
+    remove_partials(work_dir)
     return file
 
 

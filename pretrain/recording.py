@@ -59,7 +59,6 @@ class RecordHook(Hook):
 
     def _common(self, runner: Runner) -> dict[str, Any]:
         cfg = runner.cfg
-        automatic = type(runner.optim_wrapper).__name__ == "AmpOptimWrapper"
         return {
             "config": cfg.config_file,
             "config_hash": config_hash(cfg),
@@ -67,7 +66,7 @@ class RecordHook(Hook):
             "git_commit": git_commit(),
             "world_size": get_world_size(),
             "global_batch_size": cfg.global_batch_size,
-            "precision": str(cfg.optim_wrapper.get("dtype", "float16")) if automatic else "float32",
+            "precision": str(cfg.optim_wrapper.get("dtype", "float32")),
             "norm": self._norm,
             "learning_rate": float(cfg.optim_wrapper.optimizer.lr),
             "versions": package_versions(),

@@ -1,18 +1,18 @@
 """``tools/pretrain.sh CONFIG``: config -> mmengine Runner -> backbone file and run record.
 
 Names that ``--cfg-options`` may set, and that find their places here: ``data_root``, ``epochs``,
-``warmup_epochs``, ``global_batch_size``, ``seed``, ``method``.
+``warmup_epochs``, ``global_batch_size``, ``precision``, ``seed``, ``method``.
 """
 
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
 
-from pretrain.data import list_images
 from pretrain.encoders import build_encoder
+from pretrain.image_lists import ImageList
 from pretrain.launch import main, per_process
+from pretrain.precision import check_precision
 from pretrain.units import build_units
 
 
@@ -25,9 +25,13 @@ def prepare(cfg: Config, world_size: int) -> None:
     cfg.model.setdefault("units", cfg.method)
     cfg.protocol.states.setdefault("units", cfg.method)
     build_units(cfg.model.units, build_encoder(cfg.model.encoder))
-    images = len(list_images(Path(cfg.data_root)))
+    listed = ImageList.read(cfg.data_root)
+    images = len(listed)
+    print(listed.describe(), flush=True)
     cfg.train_dataloader.dataset.update(
-        root=cfg.data_root, name=dataset_name(cfg.protocol.states, cfg.data_root, images)
+        root=cfg.data_root,
+        name=dataset_name(cfg.protocol.states, cfg.data_root, images),
+        seed=cfg.seed,
     )
     batch = cfg.global_batch_size
     if not 2 <= batch <= images:
@@ -37,35 +41,36 @@ def prepare(cfg: Config, world_size: int) -> None:
             "global_batch_size=N"
         )
     cfg.train_dataloader.batch_size = per_process(batch, world_size)
-    check_optimisation(cfg)
+    prepare_optimisation(cfg)
     lr = cfg.base_lr * batch / 256
     cfg.optim_wrapper.optimizer.lr = lr
     print(f"learning rate {cfg.base_lr} x {batch} / 256 = {lr:g}", flush=True)
     cfg.train_cfg.max_epochs = cfg.epochs
     cfg.param_scheduler = schedule(cfg.epochs, cfg.warmup_epochs)
     cfg.randomness = {"seed": cfg.seed}
-    if world_size > 1 and not torch.cuda.is_available():
-        print("no GPU: torch's SyncBN does not run, norm statistics stay per process", flush=True)
-        cfg.sync_bn = None
 
 
-def check_optimisation(cfg: Config) -> None:
-    """Refuse what the streamed backward does not do.
+def prepare_optimisation(cfg: Config) -> None:
+    """Put ``precision`` where it belongs; refuse what would not be the large batch's gradients.
 
     Raises:
-        ValueError: loss scaling, or gradients accumulated over batches.
+        ValueError: a precision that cannot be had, or gradients accumulated over batches.
     """
+    check_precision(cfg.precision)
     wrapper = cfg.optim_wrapper
-    if wrapper.type == "AmpOptimWrapper" and wrapper.get("dtype") != "bfloat16":
+    if wrapper.type == "AmpOptimWrapper":
         raise ValueError(
-            f"optim_wrapper.dtype is {wrapper.get('dtype', 'float16')}, which needs loss scaling; "
-            "set --cfg-options optim_wrapper.dtype=bfloat16"
+            "optim_wrapper.type is AmpOptimWrapper, which does not scale the losses of units; set "
+            "--cfg-options precision=bfloat16 (or float16) instead"
         )
     if wrapper.get("accumulative_counts", 1) != 1:
         raise ValueError(
             "optim_wrapper.accumulative_counts: gradients of several batches added up are not "
-            "those of one large batch, whose negatives InfoNCE needs; remove it"
+            "those of one large batch, whose negatives InfoNCE needs; for a batch that does not "
+            "fit set --cfg-options model.micro_batch_size=N instead"
         )
+    if cfg.precision != "float32":
+        wrapper.update(type="MixedPrecision", dtype=cfg.precision)
 
 
 def dataset_name(states: dict[str, Any], data_root: str, images: int) -> str:

@@ -26,10 +26,11 @@ from typing import Any
 
 SCHEMA_VERSION = 1
 FILE_NAME = "record.json"
-KINDS = ("pretrain", "transfer")
+KINDS = ("pretrain", "linear", "transfer")
 METHODS = ("simclr", "gim", "loco", "supervised", "random")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_PERCENT = re.compile(r"a[pr]\d*|top[15]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ class RunRecord:
     versions: dict[str, str]
     hardware: dict[str, Any]
     backbone: dict[str, Any] | None  # {"path", "sha256", "provenance"}; None where none was loaded
-    metrics: dict[str, float]  # transfer: AP in percent ("box_ap"); pretrain: "loss_<unit>"
+    metrics: dict[str, float]  # percent ("box_ap", "knn_top1_res2"); pretrain: "loss_<unit>"
     wall_time_s: float
     peak_memory_mib: float | None
     started_at: str  # ISO 8601, UTC
@@ -150,6 +151,13 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
     return target
 
 
+def remove_partials(folder: str | os.PathLike[str]) -> None:
+    """Remove what a killed process left of :func:`write_atomically`; nobody may be writing."""
+    for path in Path(folder).iterdir():
+        if re.fullmatch(r"\..+\.\d+-[0-9a-f]{8}\.tmp", path.name):
+            path.unlink()
+
+
 @cache
 def _hints() -> dict[str, Any]:
     return typing.get_type_hints(RunRecord)
@@ -210,23 +218,24 @@ def _check_values(record: RunRecord) -> None:
             f"pretrain_epochs: found {record.pretrain_epochs} with method {record.method!r}, "
             f"expected {expected}"
         )
-    if record.kind == "transfer":
-        _check_transfer(record)
+    if record.kind in ("linear", "transfer"):
+        _check_readout(record)
 
 
-def _check_transfer(record: RunRecord) -> None:
+def _check_readout(record: RunRecord) -> None:
     if record.method == "random" and record.backbone is not None:
         raise ValueError("backbone: found one with method 'random', expected None")
     if record.method != "random":
         backbone = record.backbone or {}
         if absent := [key for key in ("path", "sha256", "provenance") if key not in backbone]:
             raise ValueError(
-                f"backbone: lacks {', '.join(absent)}; a transfer from {record.method!r} weights "
-                "names the file, its sha256 and its provenance"
+                f"backbone: lacks {', '.join(absent)}; a {record.kind} run on {record.method!r} "
+                "weights names the file, its sha256 and its provenance"
             )
         _check_sha256("backbone['sha256']", backbone["sha256"])
     for name, value in record.metrics.items():
-        if "ap" in name.split("_") and not 0 <= value <= 100:  # "box_ap", "mask_ap_s"
+        parts = name.split("_")  # "mask_ap50", "box_ar_s", "knn_top1_res2"
+        if any(_PERCENT.fullmatch(part) for part in parts) and not 0 <= value <= 100:
             raise ValueError(
                 f"metrics[{name!r}]: found {value}, expected percent from 0 to 100; leave out an "
                 "AP that is not defined (pycocotools says -1)"

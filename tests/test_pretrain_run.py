@@ -125,7 +125,12 @@ def config(**values):
         (
             {"global_batch_size": 16, "optim_wrapper.type": "AmpOptimWrapper"},
             ValueError,
-            "float16, which needs loss scaling",
+            "set --cfg-options precision=bfloat16",
+        ),
+        (
+            {"global_batch_size": 16, "precision": "fp16"},
+            ValueError,
+            "precision is 'fp16'; it can be: float32, bfloat16, float16",
         ),
         (
             {"global_batch_size": 16, "optim_wrapper.accumulative_counts": 4},

@@ -47,7 +47,7 @@ def test_numpy_numbers_and_lists_become_plain(tmp_path):
     ("changes", "message"),
     [
         ({"method": "moco"}, "method: found 'moco', expected one of simclr, gim, loco, supervised"),
-        ({"kind": "finetune"}, "kind: found 'finetune', expected one of pretrain, transfer"),
+        ({"kind": "finetune"}, "kind: found 'finetune', expected one of pretrain, linear, tr"),
         ({"metrics": {"box_ap": float("nan")}}, r"metrics\['box_ap'\]: found nan, .*finite"),
         ({"metrics": {"loss": float("inf")}}, r"metrics\['loss'\]: found inf, .*finite"),
         ({"metrics": {"box_ap": "32.6"}}, r"metrics\['box_ap'\]: found '32.6' \(str\)"),

@@ -26,5 +26,7 @@ protocol = dict(
     ),
 )
 
-train_cfg = dict(val_interval=4)
+train_cfg = dict(type="ResumableLoop", val_interval=4)
 auto_scale_lr = None  # done by base_lr, with the arithmetic in the log
+val_evaluator = dict(_delete_=True, type="CocoAP")
+test_evaluator = dict(_delete_=True, type="CocoAP")

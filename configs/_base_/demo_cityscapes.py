@@ -53,8 +53,10 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
+val_evaluator = dict(_delete_=True, type="CityscapesAP")
+test_evaluator = dict(_delete_=True, type="CityscapesAP")
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=30),
     dict(type="MultiStepLR", by_epoch=True, milestones=[2], gamma=0.1),
 ]
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=3, val_interval=3)
+train_cfg = dict(type="ResumableLoop", max_epochs=3, val_interval=3)

@@ -44,7 +44,9 @@ train_dataloader = dict(
 )
 val_dataloader = dict(num_workers=1, dataset=dict(metainfo=metainfo, pipeline=test_pipeline))
 test_dataloader = val_dataloader
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=5, val_interval=5)
+val_evaluator = dict(_delete_=True, type="CocoAP")
+test_evaluator = dict(_delete_=True, type="CocoAP")
+train_cfg = dict(type="ResumableLoop", max_epochs=5, val_interval=5)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=30),
     dict(type="MultiStepLR", by_epoch=True, milestones=[4], gamma=0.1),

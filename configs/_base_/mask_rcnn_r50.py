@@ -4,7 +4,16 @@ SyncBN in FPN, box and mask head; a 4conv-1fc box head.
 """
 
 _base_ = ["mmdet::_base_/models/mask-rcnn_r50_fpn.py", "mmdet::_base_/default_runtime.py"]
-custom_imports = dict(imports=["transfer.backbones", "transfer.hooks", "pretrain.checkpoint"])
+custom_imports = dict(
+    imports=[
+        "transfer.backbones",
+        "transfer.hooks",
+        "transfer.metrics",
+        "pretrain.checkpoint",
+        "pretrain.data_parallel",
+    ]
+)
+model_wrapper_cfg = dict(type="AnyDeviceDataParallel")
 
 norm_cfg = dict(type="SyncBN", requires_grad=True)
 model = dict(
@@ -18,7 +27,10 @@ model = dict(
 
 seed = 0
 default_hooks = dict(
-    logger=dict(interval=50, ignore_last=False), checkpoint=dict(interval=1, max_keep_ckpts=2)
+    logger=dict(interval=50, ignore_last=False),
+    checkpoint=dict(
+        type="AtomicCheckpoint", interval=1, max_keep_ckpts=2, save_best="coco/mask_ap"
+    ),
 )
 custom_hooks = [
     dict(type="FrozenCheck"),

@@ -1,13 +1,17 @@
 """The paper's pretraining (section 5.1): 800 epochs of ImageNet-1K at batch 4096 with LARS.
 
 Set by name: --cfg-options data_root=... epochs=... warmup_epochs=... global_batch_size=... seed=...
+precision=..., and how a step is carried out: model.recompute=[res2] model.compile=[res2,res5]
+model.channels_last=True model.micro_batch_size=256
 """
 
 custom_imports = dict(
     imports=[
         "pretrain.model",
         "pretrain.data",
+        "pretrain.unreadable",
         "pretrain.lars",
+        "pretrain.precision",
         "pretrain.parallel",
         "pretrain.hooks",
         "pretrain.checkpoint",
@@ -19,6 +23,7 @@ data_root = "data/imagenet/train"
 epochs = 800  # section 5.1; 100 in the ablations
 warmup_epochs = 10  # section 5.1
 global_batch_size = 4096  # section 5.1
+precision = "float32"  # or bfloat16, float16
 base_lr = 0.3  # for 256 images: 0.3 x 4096 / 256 = 4.8, section 5.1
 seed = 0
 
@@ -51,7 +56,7 @@ train_dataloader = dict(
     persistent_workers=True,
     drop_last=True,
     pin_memory=True,
-    sampler=dict(type="DefaultSampler", shuffle=True),
+    sampler=dict(type="EpochKeySampler"),  # the dataset seeds each sample by its key
     collate_fn=dict(type="default_collate"),
     dataset=dict(type="TwoViewImages", augmentation=dict(size=224, jitter=1.0, blur=True)),
 )
@@ -62,13 +67,14 @@ optim_wrapper = dict(
     optimizer=dict(type="LARS", momentum=0.9, weight_decay=1e-6, eta=0.001),
 )  # SimCLR
 
-train_cfg = dict(by_epoch=True)
+train_cfg = dict(type="ResumableLoop")
 model_wrapper_cfg = dict(type="LocalDistributed")
 sync_bn = "torch"  # norm statistics over the global batch, as in SimCLR
 
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=10, ignore_last=False),
-    checkpoint=dict(type="CheckpointHook", interval=1, max_keep_ckpts=2),
+    unreadable=dict(type="UnreadableImages"),
+    checkpoint=dict(type="AtomicCheckpoint", interval=1, by_epoch=True, max_keep_ckpts=2),
 )
 custom_hooks = [
     dict(type="LossCurves", interval=10),

@@ -1,0 +1,40 @@
+"""mmengine's files, written whole or not at all: ``backend_args={"backend": "atomic"}``."""
+
+import os
+import shutil
+from pathlib import Path
+
+from mmengine.fileio import LocalBackend, register_backend
+
+from results.record import write_atomically
+
+
+class NotWritten(OSError):
+    """A checkpoint that could not be written; those before it are whole."""
+
+
+@register_backend("atomic")
+class AtomicFiles(LocalBackend):
+    """Local files that are written under another name first, and safe from a power cut."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Replace the file in one step.
+
+        Raises:
+            NotWritten: the disk is full, or another fault of the file system.
+        """
+        folder = Path(filepath).parent
+        try:
+            write_atomically(filepath, obj)
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)  # the new name, before an older checkpoint is removed
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            free = shutil.disk_usage(folder).free if folder.is_dir() else 0
+            raise NotWritten(
+                f"cannot write {filepath}: {error.strerror}; it takes {len(obj) / 2**20:.1f} MiB, "
+                f"{free / 2**20:.1f} MiB are free in {folder}. Make room there; the same command "
+                "with --resume then continues from the checkpoint before, which is whole"
+            ) from error

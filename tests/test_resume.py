@@ -1,0 +1,358 @@
+"""A run that was broken off ends as if it had not been: in this process, and with real kills."""
+
+import json
+import signal
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import toy_training as toy
+from mmengine.dataset import DefaultSampler
+
+from pretrain.launch import config_text, lock_folder
+from pretrain.random_state import SeededSamples, seed_everything
+from pretrain.resume import checkpoint_to_resume, differences
+from pretrain.sampler import EpochKeySampler, ResumableBatches
+from pretrain.train_loop import resumable
+from results.record import RunRecord
+
+ROOT = Path(__file__).parent.parent
+
+# ---- order and randomness ------------------------------------------------------------------------
+
+
+def test_the_order_is_mmengines_with_the_epoch_in_it():
+    keys, indices = (cls(range(10), seed=4) for cls in (EpochKeySampler, DefaultSampler))
+    for epoch in (0, 7):
+        keys.set_epoch(epoch)
+        indices.set_epoch(epoch)
+        assert list(keys) == [10 * epoch + index for index in indices]
+
+
+class Shapes:
+    """Nine images, of which every third is upright."""
+
+    def __len__(self):
+        return 9
+
+    def get_data_info(self, key):
+        return {"width": 4, "height": 8 if key % 3 == 0 else 2}
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_an_epoch_entered_at_a_batch_goes_on_as_the_whole_one(grouped, drop_last):
+    from mmdet.utils import register_all_modules
+
+    register_all_modules()
+    batches = {"type": "AspectRatioBatchSampler"} if grouped else None
+    sampler = EpochKeySampler(Shapes(), seed=0)
+    whole = list(ResumableBatches(sampler, 2, drop_last, batches))
+    if grouped:
+        full = [[key % 3 == 0 for key in batch] for batch in whole[:3]]
+        assert all(len(set(batch)) == 1 for batch in full)
+    assert len(whole) == (4 if drop_last else 5)
+    for start in range(len(whole) + 1):
+        entered = ResumableBatches(sampler, 2, drop_last, batches)
+        entered.start = start
+        assert list(entered) == list(islice(whole, start, None))
+        assert len(entered) == len(whole)
+
+
+def drawn():
+    import random
+
+    return (random.random(), np.random.rand(), float(torch.rand(())))
+
+
+def test_equal_places_give_equal_numbers_and_others_others():
+    places = [(0, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1), (1, 0, 0, 0)]
+    numbers = []
+    for place in places:
+        seed_everything(*place)
+        numbers.append(drawn())
+        drawn()
+        seed_everything(*place)
+        assert drawn() == numbers[-1]
+    assert len({value for triple in numbers for value in triple}) == 3 * len(places)
+
+
+class Batches(toy.NoisyNumbers):
+    """torch's loader asks a dataset that has this method for a whole batch."""
+
+    def __getitems__(self, indices):
+        return [self[index] for index in indices]
+
+
+def test_a_dataset_that_gives_whole_batches_is_seeded_and_indexed_too():
+    toy.DATASETS.register_module(module=Batches, force=True)
+    dataset = SeededSamples({"type": "Batches"}, seed=0)
+    first, same, other = (dataset.__getitems__(keys) for keys in ([13, 2], [13, 2], [23, 2]))
+    assert [sample["x"][0] for sample in first] == [3, 2]
+    assert all(torch.equal(a["x"], b["x"]) for a, b in zip(first, same, strict=True))
+    assert other[0]["x"][0] == 3 and not torch.equal(first[0]["x"], other[0]["x"])
+    assert not hasattr(SeededSamples({"type": "NoisyNumbers"}, seed=0), "__getitems__")
+    assert dataset.metainfo == {"name": "noise"}
+
+
+def test_a_sampler_of_unknown_order_is_refused():
+    with pytest.raises(ValueError, match=r"sampler is InfiniteSampler; .* DefaultSampler"):
+        resumable({"sampler": {"type": "InfiniteSampler"}, "dataset": {}}, seed=0)
+
+
+# ---- broken off at an iteration, in this process -------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return toy.train(toy.config(tmp_path_factory.mktemp("undisturbed")))
+
+
+def test_samples_differ_from_epoch_to_epoch(undisturbed):
+    seen = [sample for _, _, batch in undisturbed[1].batches for sample in batch]
+    assert sorted(sample[0] for sample in seen) == sorted([*range(toy.SAMPLES)] * toy.EPOCHS)
+    assert len({sample[1] for sample in seen}) == toy.SAMPLES * toy.EPOCHS
+
+
+@pytest.mark.parametrize(
+    ("after", "workers"),
+    [(3, 2), (5, 0), (10, 0), (14, 0)],  # in an epoch, at its end, before a validation
+)
+def test_a_continued_run_is_the_undisturbed_one(undisturbed, after, workers, tmp_path):
+    death = [{"type": "Diary"}, {"type": "PlainCheckpoint"}, {"type": "Death", "after": after}]
+    loading = {"train_dataloader.num_workers": workers}
+    loading["train_dataloader.persistent_workers"] = workers > 0
+    loading["default_hooks.checkpoint.interval"] = after
+    broken, first = toy.train(toy.config(tmp_path, custom_hooks=death, **loading))
+    assert broken.iter == after - 1
+    torch.manual_seed(99)  # whatever happened in between
+    last = str(tmp_path / f"iter_{after}.pth")
+    cfg = toy.config(tmp_path, resume=True, load_from=last, **loading)
+    runner, second = toy.train(cfg)
+    whole, diary = undisturbed
+    assert toy.state(runner) == toy.state(whole)
+    assert first.batches + second.batches == diary.batches
+    assert first.rates + second.rates == diary.rates
+    assert first.validated + second.validated == diary.validated == [10, 15]
+
+
+def test_a_number_of_iterations_ends_in_an_epoch(undisturbed, tmp_path):
+    length = {"train_cfg.max_iters": 13, "train_cfg.max_epochs": 0}
+    cfg = toy.config(tmp_path, **length)
+    runner, diary = toy.train(cfg)
+    assert diary.batches == undisturbed[1].batches[:13] and diary.validated == [10, 13]
+    last = {"resume": True, "load_from": str(tmp_path / "iter_13.pth")}
+    again, nothing = toy.train(toy.config(tmp_path, **length, **last))
+    assert nothing.batches == [] and nothing.validated == [13]
+    assert toy.state(again) == toy.state(runner)
+
+
+# ---- is it that run's checkpoint -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """A folder with iter_14.pth and iter_15.pth of the toy."""
+    cfg = toy.config(tmp_path_factory.mktemp("checkpoints"))
+    toy.train(cfg)
+    return Path(cfg.work_dir), config_text(cfg)
+
+
+def copy(folder, target):
+    for path in folder.iterdir():
+        if path.is_file():
+            (target / path.name).write_bytes(path.read_bytes())
+
+
+def test_the_last_checkpoint_is_found_in_a_folder_that_was_moved(checkpoints, tmp_path):
+    folder, text = checkpoints
+    copy(folder, tmp_path)
+    found = checkpoint_to_resume(tmp_path, "last_checkpoint", text, 1)
+    assert found == tmp_path / "iter_15.pth"
+    assert checkpoint_to_resume(tmp_path / "none", "last_checkpoint", text, 1) is None
+
+
+def test_another_config_is_refused_by_name(checkpoints):
+    folder, text = checkpoints
+    other = json.loads(text)
+    other["optim_wrapper"]["optimizer"]["lr"] = 0.2
+    other["param_scheduler"][1]["gamma"] = 0.3
+    other["new"] = [1, 2]
+    with pytest.raises(ValueError, match="of another config; set these back") as error:
+        checkpoint_to_resume(folder, "last_checkpoint", json.dumps(other), 1)
+    assert error.value.args[0].splitlines()[1:] == [
+        "  new: nothing in the checkpoint, [1, 2] now",
+        "  optim_wrapper.optimizer.lr: 0.1 in the checkpoint, 0.2 now",
+        "  param_scheduler.1.gamma: 0.5 in the checkpoint, 0.3 now",
+    ]
+
+
+def test_circumstances_are_no_part_of_a_config():
+    there, here = toy.config("a"), toy.config("b", log_level="INFO")
+    here.default_hooks.checkpoint.interval = 7
+    here.train_dataloader.num_workers = 4
+    here.train_dataloader.persistent_workers = True
+    assert differences(json.loads(config_text(there)), json.loads(config_text(here))) == []
+    here.train_dataloader.batch_size = 5
+    assert differences(json.loads(config_text(there)), json.loads(config_text(here)))
+
+
+def test_another_number_of_processes_is_refused(checkpoints):
+    folder, text = checkpoints
+    with pytest.raises(ValueError, match=r"written by 1 processes, this run has 2, .* start 1"):
+        checkpoint_to_resume(folder, "last_checkpoint", text, 2)
+
+
+@pytest.mark.parametrize("fault", ["truncated", "a bit", "empty", "text", "gone"])
+def test_a_damaged_checkpoint_is_named_with_the_one_to_continue_from(checkpoints, tmp_path, fault):
+    folder, text = checkpoints
+    copy(folder, tmp_path)
+    last = tmp_path / "iter_15.pth"
+    whole = last.read_bytes()
+    place = len(whole) // 2
+    flipped = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+    if fault == "gone":
+        last.unlink()
+    else:
+        new = {"truncated": whole[:-300], "a bit": flipped, "empty": b"", "text": b"PK no"}[fault]
+        last.write_bytes(new)
+    kind = FileNotFoundError if fault == "gone" else ValueError
+    with pytest.raises(
+        kind, match=r"iter_15\.pth.*; .*iter_14\.pth is whole \(iteration 14\)"
+    ) as e:
+        checkpoint_to_resume(tmp_path, "last_checkpoint", text, 1)
+    path = str(e.value).rsplit("--resume ", 1)[1]
+    assert checkpoint_to_resume(tmp_path, path, text, 1) == tmp_path / "iter_14.pth"
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(checkpoints, tmp_path):
+    text = checkpoints[1]
+
+    class Payload:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "owned",))
+
+    torch.save({"meta": {"iter": Payload()}}, tmp_path / "iter_3.pth")
+    with pytest.raises(ValueError, match="is damaged"):
+        checkpoint_to_resume(tmp_path, str(tmp_path / "iter_3.pth"), text, 1)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_checkpoint_of_another_program_is_refused(checkpoints, tmp_path):
+    torch.save({"meta": {"iter": 3}}, tmp_path / "iter_3.pth")
+    with pytest.raises(ValueError, match="does not say config_text, world_size"):
+        checkpoint_to_resume(tmp_path, str(tmp_path / "iter_3.pth"), checkpoints[1], 1)
+
+
+# ---- killed, as processes ------------------------------------------------------------------------
+
+# python -c DRIVER SIGNAL MOMENT MODULE ARGUMENTS: the signal comes when a file that is complete is
+# about to get its name. MOMENT is a checkpoint, or "last_checkpoint:CHECKPOINT".
+DRIVER = """
+import os, runpy, sys
+number, moment, module = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+rename = os.replace
+def replace(source, target):
+    now = os.path.basename(target)
+    if now == "last_checkpoint":
+        now += ":" + os.path.basename(open(source).read())
+    if now == moment:
+        os.kill(os.getpid(), number)
+    rename(source, target)
+os.replace = replace
+sys.argv = [module, *sys.argv[4:]]
+runpy.run_module(module, run_name="__main__")
+"""
+
+
+def killed(number, moment, module, arguments):
+    command = [sys.executable, "-c", DRIVER, str(int(number)), moment, module, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == (75 if number == signal.SIGTERM else -number), done.stderr[-3000:]
+
+
+def outcome(work_dir, last):
+    """Everything that a run leaves but its times."""
+    content = torch.load(work_dir / last, weights_only=True)
+    tensors = {name: t.numpy().tobytes() for name, t in content["state_dict"].items()}
+    momentum = [
+        {name: torch.as_tensor(value).numpy().tobytes() for name, value in buffers.items()}
+        for buffers in content["optimizer"]["state"].values()
+    ]
+    record = RunRecord.read(work_dir / "record.json")
+    curve = work_dir / "losses.csv"
+    return {
+        "weights": tensors,
+        "momentum": momentum,
+        "schedules": content["param_schedulers"],
+        "metrics": record.metrics,
+        "norm": record.norm,
+        "config": record.config_hash,
+        "curve": curve.read_text() if curve.exists() else None,
+    }
+
+
+def test_no_worker_outlives_a_killed_run(tmp_path):
+    """A worker that is stuck would keep the lock on the work folder."""
+    code = f"""
+import os, signal, sys, time
+from pathlib import Path
+from pretrain.launch import lock_folder
+from pretrain.orphans import end_children_with_this_process
+lock = lock_folder(Path({str(tmp_path)!r}))
+end_children_with_this_process()
+if os.fork() == 0:
+    time.sleep(600)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr  # and the pipes are closed
+    lock_folder(tmp_path).close()
+
+
+EVERY_3 = ["default_hooks.checkpoint.interval=3", "default_hooks.checkpoint.by_epoch=False"]
+
+
+@pytest.mark.slow
+def test_a_pretraining_killed_while_it_saves(coco, run, tmp_path):
+    """Three epochs of four iterations, saved every three: stopped at 3, killed at 6 and at 9."""
+    module, config = "pretrain.train", "configs/demo/pretrain_loco.py"
+    options = ["--cfg-options", "epochs=3", "warmup_epochs=1", "global_batch_size=4", *EVERY_3,
+               "custom_hooks.0.interval=1", f"data_root={coco}/train2017"]  # fmt: skip
+    there, here = tmp_path / "undisturbed", tmp_path / "killed"
+    done = run("tools/pretrain.sh", config, 1, "--work-dir", there, *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    killed(signal.SIGTERM, "iter_3.pth", module, [config, "--work-dir", here, *options])
+    again = [config, "--resume", "--work-dir", here, *options]
+    killed(signal.SIGKILL, "iter_6.pth", module, again)
+    assert (here / "last_checkpoint").read_text() == str(here / "iter_3.pth")
+    assert len(list(here.glob(".*.tmp"))) == 1
+    killed(signal.SIGKILL, "last_checkpoint:iter_9.pth", module, again)
+    assert (here / "last_checkpoint").read_text() == str(here / "iter_6.pth")
+    done = run("tools/pretrain.sh", config, 1, *again[1:])
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    assert outcome(here, "iter_12.pth") == outcome(there, "iter_12.pth")
+    assert len(outcome(here, "iter_12.pth")["curve"].splitlines()) == 13
+    assert list(here.glob(".*.tmp")) == []
+
+
+@pytest.mark.slow
+def test_a_transfer_killed_in_an_epoch(coco, backbone_file, run, tmp_path):
+    """Two epochs of four iterations, saved every three, killed at 6."""
+    config = "configs/demo/mask_rcnn_loco.py"
+    options = ["--cfg-options", f"data_root={coco}", f"backbone_file={backbone_file}",
+               "max_epochs=2", "global_batch_size=4", *EVERY_3]  # fmt: skip
+    there, here = tmp_path / "undisturbed", tmp_path / "killed"
+    done = run("tools/dist_train.sh", config, 1, "--work-dir", there, *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    killed(signal.SIGKILL, "iter_6.pth", "transfer.train", [config, "--work-dir", here, *options])
+    done = run("tools/dist_train.sh", config, 1, "--resume", "--work-dir", here, *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert outcome(here, "iter_8.pth") == outcome(there, "iter_8.pth")
+    assert (here / "best_coco_mask_ap.pth").exists() == (there / "best_coco_mask_ap.pth").exists()

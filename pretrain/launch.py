@@ -28,9 +28,7 @@ CIRCUMSTANCES = (
 LOADING = ("num_workers", "persistent_workers", "pin_memory", "prefetch_factor")  # likewise
 
 
-def argument_parser(
-    description: str, default_config: str | None = None
-) -> argparse.ArgumentParser:
+def argument_parser(description: str, default_config: str | None = None) -> argparse.ArgumentParser:
     """The command line of ``tools/pretrain.sh`` and the others that take a config.
 
     Args:
@@ -90,7 +88,11 @@ def main(
     end_children_with_this_process()
     with lock or nullcontext():
         try:
-            Runner.from_cfg(cfg).train()
+            runner = Runner.from_cfg(cfg)
+        except ValueError as error:  # an option that the model cannot honour
+            sys.exit(f"error: {error}" if is_main_process() else 1)
+        try:
+            runner.train()
         except NotWritten as error:
             sys.exit(f"error: {error}")
 

@@ -238,6 +238,21 @@ def test_computation_shares_are_table_6(name):
 # ---- the contract --------------------------------------------------------------------------------
 
 
+def test_the_stem_for_small_images():
+    """torchvision's ResNet-50 changed by hand, as SimCLR does for CIFAR-10: 3x3, no max pool."""
+    theirs = resnet50()
+    theirs.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+    theirs.maxpool, theirs.fc = nn.Identity(), nn.Identity()
+    ours = build_encoder("resnet50_small_images")
+    theirs.load_state_dict(ours.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        features = ours.eval()(images)
+        assert torch.equal(features[-1].mean((2, 3)), theirs.eval()(images))
+    assert [f.shape[2] for f in features] == list(ours.stage_sides(32)) == [32, 16, 8, 4]
+    assert sum(p.numel() for p in ours.parameters()) == 23_508_032 - (49 - 9) * 3 * 64
+
+
 @pytest.mark.parametrize("name", ENCODERS)
 def test_the_contract_holds(name):
     encoder = build_encoder(name).eval()
@@ -381,7 +396,8 @@ def test_a_transfer_backbone_gives_the_encoders_features_bit_for_bit(name):
     encoder(images)  # statistics of its own, so that eval mode means something
     encoder.eval()
     stages = range(len(encoder.stage_names))
-    backbone = TransferBackbone(name, frozen_stages=len(stages), out_stages=stages).train()
+    backbone = TransferBackbone(name, frozen_stages=len(stages), out_stages=stages, exact=True)
+    backbone.train()
     backbone.encoder.load_state_dict(encoder.state_dict())
     with torch.no_grad():
         for found, expected in zip(backbone(images), encoder(images), strict=True):

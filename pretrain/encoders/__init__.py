@@ -14,8 +14,12 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
     "resnet50": partial(ResNet, "resnet50"),
     "shufflenetv2_50": partial(ShuffleNetV2, "shufflenetv2_50"),
     "presnet50": partial(PResNet, "presnet50"),
+    "resnet50_small_images": partial(ResNet, "resnet50_small_images", small_images=True),
     # For the demo and the tests: the same code, one block a stage, a quarter of the width or less.
     "resnet_tiny": partial(ResNet, "resnet_tiny", depths=(1, 1, 1, 1), width=16),
+    "resnet_tiny_small_images": partial(
+        ResNet, "resnet_tiny_small_images", depths=(1, 1, 1, 1), width=16, small_images=True
+    ),
     "shufflenetv2_tiny": partial(
         ShuffleNetV2,
         "shufflenetv2_tiny",

@@ -16,6 +16,8 @@ class ResNet(Encoder):
         name: the registered name, kept as provenance.
         depths: residual blocks of each stage.
         width: channels of the stem; stage k puts out ``4 * width * 2**k``.
+        small_images: the stem that SimCLR uses on CIFAR-10 (Chen et al., 2020, appendix B.9): a 3x3
+            convolution without stride, no max pool. All strides are a quarter of the usual.
     """
 
     stage_names = ("res2", "res3", "res4", "res5")
@@ -26,6 +28,7 @@ class ResNet(Encoder):
         name: str = "resnet50",
         depths: tuple[int, int, int, int] = (3, 4, 6, 3),
         width: int = 64,
+        small_images: bool = False,
     ) -> None:
         super().__init__()
         self.name = name
@@ -33,7 +36,11 @@ class ResNet(Encoder):
         self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.maxpool: nn.Module = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        if small_images:
+            self.conv1 = nn.Conv2d(3, width, kernel_size=3, padding=1, bias=False)
+            self.maxpool = nn.Identity()
+            self.strides = (1, 2, 4, 8)
         in_channels = (width, *self.out_channels[:3])
         self.layer1, self.layer2, self.layer3, self.layer4 = (
             _stage(in_channels[k], width * 2**k, depths[k], stride=1 if k == 0 else 2)

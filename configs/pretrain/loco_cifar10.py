@@ -1,0 +1,9 @@
+"""LoCo on CIFAR-10, ResNet-50 with the stem for small images; no row of the paper.
+
+bash tools/pretrain.sh configs/pretrain/loco_cifar10.py
+Cost: not measured.
+"""
+
+_base_ = ["../_base_/pretrain_cifar10.py"]
+
+method = "loco"

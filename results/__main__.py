@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-from results.artifacts import load_losses
+from results.artifacts import load_losses, losses_by_method
+from results.figure_files import write_figure
+from results.linear_tables import all_tables
 from results.load import load_records
-from results.plots import ap_bars, loss_curves
+from results.plots import ap_bars, decoder_curves, has_bars, loss_curves, tsne_panels
 from results.record import write_atomically
 from results.report import write_report
-from results.tables import transfer_tables
+from results.tsne import load_features, side_by_side
 from results.writers import FORMATS, to_markdown
 
 
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
     # ---- tables
-    tables = transfer_tables(records)
+    tables = all_tables(records)
     written = []
     for table in tables:
         for suffix, write in FORMATS.items():
@@ -48,14 +47,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             written.append(write_atomically(path, write(table).encode()))
         print(to_markdown(table))
     if not tables:
-        print("no transfer run among the records, so no table")
+        print("no transfer and no readout among the records, so no table")
 
     # ---- figures
     losses, _ = load_losses(records)  # the report lists what was wrong
     figures = {"loss_curves": loss_curves(losses)} if losses else {}
-    figures |= {f"ap_{t.name}": ap_bars(t.cells) for t in tables if not t.name.endswith("_paper")}
+    for number, frames in enumerate(losses_by_method(records).values(), start=1):
+        figures[f"fig2_{number}"] = decoder_curves(frames)
+    for number, found in enumerate(load_features(records)[0].values(), start=1):
+        figures[f"fig3_{number}"] = tsne_panels(side_by_side(found))
+    figures |= {f"ap_{t.name}": ap_bars(t.cells) for t in tables if has_bars(t.cells)}
     for name, figure in figures.items():
-        written += _write_figure(figure, out / "figures" / name)
+        written += write_figure(figure, out / "figures" / name)
 
     # ---- report
     problems = write_report(records, out / "report.html", problems)
@@ -68,16 +71,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in written:
         print(f"  {path}")
     return 0
-
-
-def _write_figure(figure: Figure, path: Path) -> list[Path]:
-    """PNG and PDF, without dates, so that the same records give the same bytes."""
-    files = []
-    for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=suffix[1:], dpi=150, metadata=metadata)
-        files.append(write_atomically(path.with_name(path.name + suffix), buffer.getvalue()))
-    return files
 
 
 if __name__ == "__main__":

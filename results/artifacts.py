@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from results.labels import DATASETS, METHODS, backbone_label, rank
+from results.labels import DATASETS, METHODS, backbone_label, epochs_label, rank
 from results.load import Problem, artifact_path
 from results.paper import optional_int
 from results.record import KINDS
@@ -71,6 +71,24 @@ def load_losses(records: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], list[Pr
         reason = f"{left_out} loss curves beyond the first {MAX_PANELS} are not drawn"
         problems.append(Problem("warning", "loss curves", reason))
     return frames, problems
+
+
+def losses_by_method(records: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
+    """losses.csv by method, of pretrainings that agree in all else: what Fig. 2 compares.
+
+    By a title that says what they agree in; of several seeds the first. A file that cannot be read
+    is left out here and told by `load_losses`.
+    """
+    groups: dict[str, dict[str, pd.DataFrame]] = {}
+    for run in in_order(records[records["kind"] == "pretrain"])[:MAX_PANELS]:
+        epochs = epochs_label(optional_int(run["pretrain_epochs"]) or 0)
+        title = f"{run['encoder']}, {epochs}, {run['dataset']}, {run['protocol']}"
+        if "losses" in run["artifacts"] and run["method"] not in groups.get(title, {}):
+            try:
+                groups.setdefault(title, {})[run["method"]] = _read_losses(run)
+            except (OSError, ValueError):
+                continue
+    return {title: frames for title, frames in groups.items() if len(frames) > 1}
 
 
 def load_scenes(records: pd.DataFrame) -> tuple[list[Scene], list[Problem]]:

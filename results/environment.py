@@ -14,6 +14,7 @@ PACKAGES = (
     "mmcv",
     "numpy",
     "pillow",
+    "opencv-python",
     "pycocotools",
     "cityscapesscripts",
     "safetensors",

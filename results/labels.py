@@ -14,12 +14,21 @@ METHODS = {
 }
 ARCHS = {"resnet50": "R-50", "shufflenetv2_50": "Sh-50", "presnet50": "PR-50"}
 DATASETS = {
+    "imagenet1k": "ImageNet-1K",
     "coco2017": "COCO",
     "cityscapes": "Cityscapes",
+    "coco10k": "COCO-10K",
+    "coco1k": "COCO-1K",
     "scenes_coco": "Scenes, COCO format",
     "scenes_cityscapes": "Scenes, Cityscapes format",
 }
 METRICS = {"box_ap": "AP^bb", "mask_ap": "AP"}  # a caret raises what follows it
+ACCURACIES = {
+    "top1": "Acc.",
+    "top5": "Acc. top-5",
+    "knn_top1": "k-NN Acc.",
+    "knn_top5": "k-NN top-5",
+}
 
 
 def label(names: Mapping[str, str], name: str) -> str:

@@ -20,11 +20,13 @@ PRETRAINING_DATASET = "imagenet1k"  # section 5.1
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A transfer table of the paper: its rows and columns come from paper.csv."""
+    """A table of the paper: its rows and columns come from paper.csv."""
 
     number: int
     title: str
     protocols: Mapping[str, str]  # dataset -> the protocol that the paper states for it
+    prints_deltas: bool = True  # differences from SimCLR in parentheses
+    splits: tuple[int, ...] = ()  # of the training data; a cell is the mean over all of them
 
     @cached_property
     def values(self) -> pd.DataFrame:
@@ -38,8 +40,9 @@ class PaperTable:
 
     @cached_property
     def rows(self) -> list[tuple[int | None, str, str]]:
-        """(pretraining epochs, method, encoder), from top to bottom."""
-        keys = zip(*(self.values[c] for c in ("pretrain_epochs", "method", "encoder")), strict=True)
+        """(pretraining epochs, method, encoder), from top to bottom; others' methods left out."""
+        ours = self.values[self.values["method"] != ""]
+        keys = zip(*(ours[c] for c in ("pretrain_epochs", "method", "encoder")), strict=True)
         return [(optional_int(e), method, encoder) for e, method, encoder in dict.fromkeys(keys)]
 
     def admits(self, run: Mapping[str, Any]) -> bool:
@@ -49,6 +52,7 @@ class PaperTable:
             and not run["deviations"]
             and not backbone_deviations(run)
             and self._has_row(run)
+            and optional_int(run["split"]) in (self.splits or (None,))
         )
 
     def _has_row(self, run: Mapping[str, Any]) -> bool:
@@ -58,10 +62,22 @@ class PaperTable:
         return key in self.rows or (run["method"] == "random" and run["encoder"] in encoders)
 
 
+TABLE1 = PaperTable(
+    number=1,
+    title="Table 1: ImageNet accuracy of a linear classifier on the frozen encoder",
+    protocols={"imagenet1k": "linear"},  # section 5.1
+    prints_deltas=False,
+)
 TABLE2 = PaperTable(
     number=2,
     title="Table 2: Mask R-CNN on COCO and Cityscapes, backbone frozen",
     protocols={"coco2017": "frozen_1x", "cityscapes": "frozen_64ep"},  # section 5.2
+)
+TABLE3 = PaperTable(
+    number=3,
+    title="Table 3: Mask R-CNN fine-tuned on 10K and on 1K COCO images",
+    protocols={"coco10k": "finetuned_60k", "coco1k": "finetuned_15k"},  # section 5.3
+    splits=(0, 1, 2, 3, 4),
 )
 
 

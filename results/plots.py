@@ -1,4 +1,4 @@
-"""Figures from records: loss curves as in the paper's Fig. 2, and the tables' values as bars.
+"""Figures from records: loss curves as in the paper's Fig. 2, t-SNE as in Fig. 3, values as bars.
 
 Every function returns a Figure of its own; pyplot, with its global state, is not used. Colours are
 Okabe and Ito's, told apart with any colour vision, and lines also differ in their dashes.
@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from results.labels import EM_DASH
+from results.labels import EM_DASH, METHODS, METRICS, label, rank
 
 X_COLUMNS = ("iteration", "epoch")  # of losses.csv; every other column is a unit
 MAX_LABEL = 44  # characters
@@ -30,6 +32,17 @@ _STAGE_STYLES = {
     "res7": ("#000000", (0, (8, 2))),
 }
 _OTHER_STYLE = ("#666666", "solid")
+_METHOD_STYLES = {
+    "simclr": ("#000000", (0, (5, 1.5))),
+    "gim": ("#D55E00", "solid"),
+    "loco": ("#0072B2", "solid"),
+}
+_Style = tuple[str, Any]  # colour, dashes
+_CLASS_COLOURS = (  # Paul Tol's "muted", black for its grey: ten that any colour vision tells apart
+    *("#332288", "#DDAA33", "#117733", "#CC6677", "#88CCEE"),
+    *("#882255", "#44AA99", "#AA4499", "#999933", "#000000"),
+)
+_CLASS_MARKERS = ("o", "^", "s", "D", "v", "X", "P", "*", "<", ">")
 _BOX_COLOUR, _MASK_COLOUR = "#0072B2", "#E69F00"
 
 
@@ -73,6 +86,79 @@ def loss_curves(
     return figure
 
 
+def decoder_curves(frames: Mapping[str, pd.DataFrame]) -> Figure:
+    """Contrastive loss of every decoder, one panel per stage that a decoder reads: Fig. 2.
+
+    `frames` are losses.csv files by method. The methods meet in a panel where their units end at
+    the same stage. A method of one unit, SimCLR, is drawn in all panels: the paper compares the
+    other decoders' losses with its (appendix A).
+    """
+    ends = {method: {_stage(unit): unit for unit in units_of(f)} for method, f in frames.items()}
+    stages = sorted({stage for units in ends.values() for stage in units})
+    figure = Figure(figsize=(2.9 * max(1, len(stages)) + 0.6, 3.4), layout="constrained")
+    axes = figure.subplots(1, max(1, len(stages)), squeeze=False, sharex=True, sharey=True)[0]
+    for panel, stage in zip(axes, stages, strict=False):
+        for method in sorted(frames, key=rank(METHODS)):
+            everywhere = len(ends[method]) == 1
+            unit = next(iter(ends[method].values())) if everywhere else ends[method].get(stage)
+            if unit is not None:
+                name = label(METHODS, method)
+                name += f" ({_stage(unit)})" if everywhere and len(stages) > 1 else ""
+                _curve(panel, frames[method], unit, _METHOD_STYLES.get(method, _OTHER_STYLE), name)
+        panel.set_title(f"decoder after {_plain(stage)}", fontsize=11)
+        panel.set_xlabel("iteration")
+        _clean(panel)
+    axes[0].set_ylim(*loss_range(frames))
+    axes[0].set_ylabel("contrastive loss")
+    handles = {text: line for panel in axes for line, text in zip(*_legend(panel), strict=True)}
+    if handles:
+        figure.legend(
+            handles.values(), handles.keys(), loc="outside upper center", ncols=3, frameon=False
+        )
+    return figure
+
+
+def tsne_panels(embeddings: Mapping[str, pd.DataFrame]) -> Figure:
+    """Features in two dimensions, methods side by side, a colour and a marker per class: Fig. 3.
+
+    `embeddings` are frames with the columns `x`, `y` and `class`, by the title of their panel.
+    The axes of a t-SNE have no unit, so they have no ticks.
+    """
+    panels = max(1, len(embeddings))
+    classes = sorted({str(name) for frame in embeddings.values() for name in frame["class"]})
+    figure = Figure(figsize=(3.4 * panels, 4.2), layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    for panel, (title, frame) in zip(axes, embeddings.items(), strict=False):
+        for place, name in enumerate(classes):
+            here = frame[frame["class"].astype(str) == name]
+            panel.scatter(
+                here["x"],
+                here["y"],
+                s=16,
+                color=_CLASS_COLOURS[place % len(_CLASS_COLOURS)],
+                marker=_CLASS_MARKERS[(place + place // 10) % len(_CLASS_MARKERS)],
+                linewidths=0,
+                alpha=0.85,
+                label=_plain(name),
+                gid=f"class:{name}",
+            )
+        panel.set_title(_plain(title), fontsize=11)
+        panel.set_xticks([])
+        panel.set_yticks([])
+        panel.set_box_aspect(1)
+        panel.margins(0.05)
+    figure.legend(
+        *_legend(axes[0]), loc="outside lower center", ncols=5 if panels > 1 else 3, frameon=False,
+        markerscale=1.5, fontsize=9, handletextpad=0.3,
+    )  # fmt: skip
+    return figure
+
+
+def has_bars(cells: pd.DataFrame) -> bool:
+    """Whether `ap_bars` can draw a table: AP in its own columns, without the paper's beside."""
+    return set(cells["column_label"]) <= set(METRICS.values())
+
+
 def ap_bars(cells: pd.DataFrame) -> Figure:
     """Box and mask AP of every row of a transfer table, one panel per dataset."""
     datasets = list(dict.fromkeys(cells["dataset"]))
@@ -108,26 +194,40 @@ def ap_bars(cells: pd.DataFrame) -> Figure:
 
 
 def _loss_panel(panel: Axes, title: str, frame: pd.DataFrame) -> None:
-    iterations = frame["iteration"].to_numpy(dtype=float)
-    window = max(1, len(frame) // 15)
     for unit in units_of(frame):
-        raw = frame[unit].astype(float)
-        mean = raw.rolling(window, min_periods=1, center=True).mean()
-        colour, dashes = _STAGE_STYLES.get(re.split(r"\+", unit)[-1], _OTHER_STYLE)
-        panel.plot(iterations, raw, color=colour, alpha=0.25, linewidth=0.8, gid=f"raw:{unit}")
-        panel.plot(
-            iterations,
-            mean,
-            color=colour,
-            linestyle=dashes,
-            linewidth=2,
-            label=_plain(unit),
-            gid=f"mean:{unit}",
-        )
+        _curve(panel, frame, unit, _STAGE_STYLES.get(_stage(unit), _OTHER_STYLE), unit)
     panel.set_title(_plain(title), fontsize=11)
     panel.set_xlabel("iteration")
     panel.legend(fontsize=9, frameon=False, handlelength=2.6, title="unit", title_fontsize=9)
     _clean(panel)
+
+
+def _curve(panel: Axes, frame: pd.DataFrame, unit: str, style: _Style, name: str) -> None:
+    """A unit's logged losses, faint, and their running mean, bold."""
+    iterations = frame["iteration"].to_numpy(dtype=float)
+    raw = frame[unit].astype(float)
+    mean = raw.rolling(max(1, len(frame) // 15), min_periods=1, center=True).mean()
+    colour, dashes = style
+    panel.plot(iterations, raw, color=colour, alpha=0.25, linewidth=0.8, gid=f"raw:{unit}")
+    panel.plot(
+        iterations,
+        mean,
+        color=colour,
+        linestyle=dashes,
+        linewidth=2,
+        label=_plain(name),
+        gid=f"mean:{unit}",
+    )
+
+
+def _stage(unit: str) -> str:
+    """The last stage of a unit, where its decoder reads: "res2+res3" -> "res3"."""
+    return re.split(r"\+", unit)[-1]
+
+
+def _legend(panel: Axes) -> tuple[list[Artist], list[str]]:
+    handles, texts = panel.get_legend_handles_labels()
+    return handles, texts
 
 
 def _row_label(row: pd.Series) -> str:

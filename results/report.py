@@ -20,13 +20,22 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from results.artifacts import data_uri, in_order, load_losses, load_scenes
-from results.labels import DATASETS, EM_DASH, METHODS, METRICS, epochs_label, label
+from results.artifacts import data_uri, in_order, load_losses, load_scenes, losses_by_method
+from results.labels import DATASETS, EM_DASH, METHODS, epochs_label, label
+from results.linear_tables import all_tables
 from results.load import METRIC_PREFIX, Problem
 from results.paper import optional_int
-from results.plots import ap_bars, loss_curves, loss_range
+from results.plots import (
+    ap_bars,
+    decoder_curves,
+    has_bars,
+    loss_curves,
+    loss_range,
+    tsne_panels,
+)
 from results.record import write_atomically
-from results.tables import Table, transfer_tables
+from results.tables import Table
+from results.tsne import load_features, side_by_side
 from results.writers import Cell, to_html
 
 TITLE = "Local contrastive pretraining: transfer report"
@@ -48,8 +57,9 @@ def render_report(
     """The page as text, from a frame of `load_records`; and every problem that it lists."""
     losses, loss_problems = load_losses(records)
     scenes, scene_problems = load_scenes(records)
-    all_problems = [*problems, *loss_problems, *scene_problems]
-    tables = transfer_tables(records)
+    features, feature_problems = load_features(records)
+    all_problems = [*problems, *loss_problems, *feature_problems, *scene_problems]
+    tables = all_tables(records)
     ordered = in_order(records)
     anchors = {run["record_path"]: f"run-{i}" for i, run in enumerate(ordered, start=1)}
     runs = [_run(run, anchors[run["record_path"]]) for run in ordered]
@@ -71,9 +81,14 @@ def render_report(
         bars=[
             (f"Box and mask AP on {dataset}. {table.title}", _png(ap_bars(cells)))
             for table in tables
-            if set(table.cells["column_label"]) <= set(METRICS.values())
+            if has_bars(table.cells)
             for dataset, cells in table.cells.groupby("group_label", sort=False)
         ],
+        decoders=[
+            (title, _png(decoder_curves(frames)))
+            for title, frames in losses_by_method(records).items()
+        ],
+        features=[(name, _png(tsne_panels(side_by_side(f)))) for name, f in features.items()],
         losses=[(name, _png(loss_curves({name: frame}, limits))) for name, frame in losses.items()],
         scenes=[
             (label(DATASETS, dataset), protocol, list(group))
@@ -103,6 +118,7 @@ def _summary(records: pd.DataFrame, tables: list[Table]) -> list[str]:
     parts = []
     for kind, one, many in (
         ("pretrain", "pretraining", "pretrainings"),
+        ("linear", "readout", "readouts"),
         ("transfer", "transfer", "transfers"),
     ):
         if counts[kind]:
@@ -112,7 +128,8 @@ def _summary(records: pd.DataFrame, tables: list[Table]) -> list[str]:
     last = max(records["recorded_at"]).strftime("%Y-%m-%d %H:%M UTC")
     total = duration(records["wall_time_s"].sum())
     sentences = [f"{' and '.join(parts)} ran for {total} in all; the last ended on {last}."]
-    for name, cells in tables[0].cells.groupby("group_label", sort=False) if tables else ():
+    detection = [table.cells for table in tables if (table.cells["metric"] == "box_ap").any()]
+    for name, cells in detection[0].groupby("group_label", sort=False) if detection else ():
         boxes = cells[(cells["metric"] == "box_ap") & (cells["n"] > 0)]
         if len(boxes) > 1:
             best = boxes.loc[boxes["shown"].idxmax()]

@@ -1,4 +1,4 @@
-"""Transfer tables in the layout of the paper's Table 2: records in, one tidy row per cell out.
+"""Transfer tables in the layout of the paper's Tables 2 and 3: records to one tidy row per cell.
 
 Deltas are differences of the values **as printed**, rounded to one decimal first. So does the
 paper: all 32 deltas of its Table 2 are reproduced this way, where differences of unrounded values
@@ -12,7 +12,7 @@ import hashlib
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -20,13 +20,34 @@ from typing import Any
 import pandas as pd
 
 from results.footnotes import Note, add_footnotes
-from results.labels import ARCHS, DATASETS, EM_DASH, METHODS, METRICS, epochs_label, label, rank
+from results.labels import (
+    ACCURACIES,
+    ARCHS,
+    DATASETS,
+    EM_DASH,
+    METHODS,
+    METRICS,
+    epochs_label,
+    label,
+    rank,
+)
 from results.load import METRIC_PREFIX
-from results.paper import TABLE2, PaperTable, backbone_deviations, optional_int
+from results.paper import TABLE2, TABLE3, PaperTable, backbone_deviations, optional_int
 
 REFERENCE = "simclr"  # deltas are against it
-FAMILIES = {"frozen_1x": "frozen", "frozen_64ep": "frozen"}  # protocols that share a table
-TITLES = {"demo_frozen": "Embedded scenes, demo schedule", "frozen": "Frozen backbone"}
+FAMILIES = {  # protocols that share a table
+    "frozen_1x": "frozen",
+    "frozen_64ep": "frozen",
+    "finetuned_60k": "finetuned",
+    "finetuned_15k": "finetuned",
+}
+TITLES = {
+    "demo_frozen": "Embedded scenes, demo schedule",
+    "finetuned": "Fine-tuned on few images",
+    "frozen": "Frozen backbone",
+    "linear": "Linear classifier and k-NN on the frozen encoder",
+    "linear_moco": "Linear classifier by MoCo's recipe, and k-NN, on the frozen encoder",
+}
 
 Cell = dict[str, Any]
 Runs = list[dict[str, Any]]
@@ -45,40 +66,57 @@ class Table:
 def transfer_tables(records: pd.DataFrame) -> list[Table]:
     """Every transfer table that `records` can fill: the paper's first, then one per other protocol.
 
-    A run fills a cell of the paper's table only if `PaperTable.admits` it. All others, such as runs
-    on embedded or reduced data, or with any deviation, get tables of their own that say so.
+    A run fills a cell of the paper's only if `PaperTable.admits` it. All others, such as runs on
+    embedded or reduced data, or with any deviation, get tables of their own that say so.
     """
-    transfers = records[records["kind"] == "transfer"]
-    admitted = pd.Series(
-        [TABLE2.admits(run) for run in _runs(transfers)], index=transfers.index, dtype="bool"
-    )
-    family = transfers["protocol"].map(lambda name: label(FAMILIES, name))
+    return tables_of(records[records["kind"] == "transfer"], [TABLE2, TABLE3], METRICS)
+
+
+def tables_of(
+    records: pd.DataFrame, papers: Iterable[PaperTable], metrics: Iterable[str]
+) -> list[Table]:
+    """The paper's tables from the runs that they admit, and one of `metrics` per other protocol."""
+    family = records["protocol"].map(lambda name: label(FAMILIES, name))
+    others = pd.Series(True, index=records.index)
     tables = []
-    if admitted.any():
-        cells = transfer_table(transfers[admitted], TABLE2.columns, TABLE2.rows)
-        name = f"table{TABLE2.number}"
-        tables.append(Table(name, TABLE2.title, *add_footnotes(cells)))
-        beside = add_footnotes(with_paper(cells, TABLE2))
-        tables.append(Table(f"{name}_paper", f"{TABLE2.title}; beside the paper", *beside))
-    for name, runs in transfers[~admitted].groupby(family):
+    for paper in papers:
+        admitted = pd.Series(
+            [paper.admits(run) for run in _runs(records)], index=records.index, dtype="bool"
+        )
+        others &= ~admitted
+        if admitted.any():
+            cells = transfer_table(records[admitted], paper.columns, paper.rows, paper.splits)
+            cells = cells if paper.prints_deltas else _without_deltas(cells)
+            name = f"table{paper.number}"
+            tables.append(Table(name, paper.title, *add_footnotes(cells)))
+            beside = add_footnotes(with_paper(cells, paper))
+            tables.append(Table(f"{name}_paper", f"{paper.title}; beside the paper", *beside))
+    for name, runs in records[others].groupby(family):
         datasets = sorted(runs["dataset"].unique(), key=rank(DATASETS))
-        columns = [(dataset, metric) for dataset in datasets for metric in METRICS]
-        title = f"{TITLES.get(str(name), f'Protocol {name}')} - not comparable with the paper"
+        columns = [(dataset, metric) for dataset in datasets for metric in metrics]
+        title = f"{protocol_title(str(name))} - not comparable with the paper"
         cells = transfer_table(runs, columns)
-        tables.append(Table(f"other_{_as_file_name(str(name))}", title, *add_footnotes(cells)))
+        tables.append(Table(f"other_{as_file_name(str(name))}", title, *add_footnotes(cells)))
     return tables
+
+
+def protocol_title(name: str) -> str:
+    """What a protocol is, or a family of them."""
+    return TITLES.get(name, f"Protocol {name}")
 
 
 def transfer_table(
     records: pd.DataFrame,
     columns: Sequence[tuple[str, str]],
     rows: Sequence[tuple[int | None, str, str]] = (),
+    splits: Sequence[int] = (),
 ) -> pd.DataFrame:
     """One tidy row per cell, empty ones included, in reading order.
 
     `columns` are (dataset, metric); `rows` are (pretraining epochs, method, encoder) to show even
     where nothing ran. Runs of one row and dataset are averaged, except that runs with different
-    deviations stand in rows of their own (`variant` 0, 1, ...).
+    deviations stand in rows of their own (`variant` 0, 1, ...). A cell that lacks some of `splits`
+    says so in its deviations, and is compared with cells of the same splits only.
 
     Columns of the result: `row` and `column` (places); the keys `pretrain_epochs`, `method`,
     `encoder`, `variant`, `dataset`, `metric`; the labels `block`, `method_label`, `arch_label`,
@@ -100,7 +138,7 @@ def transfer_table(
             row_keys.add((epochs, method, encoder, variant))
             placed[epochs, method, encoder, variant, dataset] = variants[texts]
     cells = [
-        _cell(placed.get((*key, dataset), []), key, dataset, metric)
+        _cell(placed.get((*key, dataset), []), key, dataset, metric, splits)
         | {"row": row, "column": column}
         for row, key in enumerate(sorted(row_keys, key=_row_order))
         for column, (dataset, metric) in enumerate(columns)
@@ -148,7 +186,9 @@ def _row_order(key: tuple[Any, ...]) -> tuple[Any, ...]:
     return (-1 if epochs is None else epochs, rank(ARCHS)(encoder), rank(METHODS)(method), variant)
 
 
-def _cell(runs: Runs, row: tuple[Any, ...], dataset: str, metric: str) -> Cell:
+def _cell(
+    runs: Runs, row: tuple[Any, ...], dataset: str, metric: str, splits: Sequence[int]
+) -> Cell:
     epochs, method, encoder, variant = row
     column = METRIC_PREFIX + metric
     runs = [run for run in runs if not pd.isna(run.get(column))]
@@ -168,7 +208,7 @@ def _cell(runs: Runs, row: tuple[Any, ...], dataset: str, metric: str) -> Cell:
         "method_label": label(METHODS, method),
         "arch_label": label(ARCHS, encoder),
         "group_label": label(DATASETS, dataset),
-        "column_label": label(METRICS, metric),
+        "column_label": label({**METRICS, **ACCURACIES}, metric),
         "value": mean,
         "std": std,
         "n": len(values),
@@ -178,10 +218,19 @@ def _cell(runs: Runs, row: tuple[Any, ...], dataset: str, metric: str) -> Cell:
         "text": shown + spread,
         "value_text": shown + spread,
         "delta_text": "",
-        "deviations": runs[0]["deviations"] if runs else (),
+        "deviations": (*runs[0]["deviations"], *_missing_splits(runs, splits)) if runs else (),
         "backbone_deviations": backbone_deviations(runs[0]) if runs else (),
         "records": tuple(run["record_path"] for run in runs),
     }
+
+
+def _missing_splits(runs: Runs, splits: Sequence[int]) -> tuple[str, ...]:
+    """In words, that a mean is not over all splits."""
+    found = [split for split in splits if any(run["split"] == split for run in runs)]
+    if len(found) == len(splits):
+        return ()
+    noun = "splits" if len(found) > 1 else "split"
+    return (f"{noun} {', '.join(map(str, found))} alone, not the mean over {len(splits)}",)
 
 
 def _add_deltas(cells: list[Cell]) -> None:
@@ -203,6 +252,10 @@ def _add_deltas(cells: list[Cell]) -> None:
             cell["text"] = f"{cell['value_text']} ({delta:+})"
 
 
+def _without_deltas(cells: pd.DataFrame) -> pd.DataFrame:
+    return cells.assign(delta=float("nan"), delta_text="", text=cells["value_text"])
+
+
 def _add_best(cells: list[Cell]) -> None:
     """Mark the highest printed value of every block and column, where there is a choice.
 
@@ -219,7 +272,7 @@ def _add_best(cells: list[Cell]) -> None:
             cell["best"] = len(group) > 1 and cell["shown"] == highest
 
 
-def _as_file_name(name: str) -> str:
+def as_file_name(name: str) -> str:
     """A protocol's name as part of a file name; two that differ stay different."""
     safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
     return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

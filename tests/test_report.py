@@ -168,7 +168,7 @@ def test_the_report_holds_everything_and_loads_nothing(demo, tmp_path):
     assert write_report(records, tmp_path / "report.html", problems) == []
     page = assert_self_contained((tmp_path / "report.html").read_text())
     pictures = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
-    assert len(pictures) == 1 + 3 + 2 * 4  # bars, loss panels, two scenes by four backbones
+    assert len(pictures) == 1 + 1 + 3 + 2 * 4  # bars, Fig. 2, loss panels, two scenes by four
     for words in (
         "3 pretrainings (SimCLR, GIM, LoCo) and 4 transfers (Random Init, SimCLR, GIM, LoCo)",
         "ran for 7 min 10 s in all",  # 7 x 61.5 s = 430.5 s
@@ -295,7 +295,9 @@ def test_the_command_writes_everything_twice_the_same(demo, tmp_path, capsys):
     name = "other_demo_frozen"
     tables = {f"tables/{name}{end}" for end in (".csv", "_values.csv", ".md", ".tex", ".html")}
     figures = {
-        f"figures/{stem}{end}" for stem in ("loss_curves", f"ap_{name}") for end in (".png", ".pdf")
+        f"figures/{stem}{end}"
+        for stem in ("loss_curves", "fig2_1", f"ap_{name}")
+        for end in (".png", ".pdf")
     }
     assert set(first) == tables | figures | {"report.html"}
     assert first[f"tables/{name}.md"].decode() in printed

@@ -1,0 +1,10 @@
+"""The floor under Table 1: a linear classifier on a random ResNet-50; no row of the paper.
+
+bash tools/linear_probe.sh configs/linear/random_r50.py
+Cost: not measured.
+"""
+
+_base_ = ["../_base_/linear.py"]
+
+method = "random"
+encoder = "resnet50"

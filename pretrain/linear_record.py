@@ -1,0 +1,149 @@
+"""The end of a readout: frozen means frozen, k-NN beside the linear classifiers, the run record."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import is_main_process
+from mmengine.model import is_model_wrapper
+from mmengine.registry import DATASETS, HOOKS
+from mmengine.runner import Runner
+
+from pretrain.export import weights_sha256
+from pretrain.features import CLASSES, first_classes, write_features
+from pretrain.frozen_encoder import FrozenEncoder
+from pretrain.knn import knn_ranks
+from pretrain.labelled_images import SPLITS
+from pretrain.linear_model import stage_metrics
+from pretrain.recording import RecordHook
+from pretrain.stage_features import StageFeatures, stage_tensor
+from results.protocol import deviations
+
+FEATURES = "features.npz"
+FEATURES_FOLDER = "features"
+
+
+@HOOKS.register_module()
+class LinearRecord(RecordHook):
+    """Checks that the encoder did not move, adds k-NN, writes ``record.json``.
+
+    ``features.npz`` beside it holds what Fig. 3 is drawn from: the last stage's features of the
+    validation images of the first ten classes.
+    """
+
+    def before_run(self, runner: Runner) -> None:
+        super().before_run(runner)
+        self._metrics: dict[str, float] = {}
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        self._metrics = dict(metrics or {})
+
+    def after_train(self, runner: Runner) -> None:
+        encoder = _encoder(runner)
+        if weights_sha256(encoder.encoder.state_dict()) != encoder.provenance.weights_sha256:
+            raise RuntimeError(
+                "the encoder's weights changed while its readout was trained, so the result would "
+                "not be that of a frozen encoder"
+            )
+        train, val = (DATASETS.build(features_of(runner.cfg, split)) for split in SPLITS)
+        if is_main_process():
+            self._metrics |= knn_metrics(train, val, runner.cfg.k, runner.cfg.temperature)
+            places = first_classes(val.labels, CLASSES)
+            stage = val.stages[-1]
+            write_features(
+                Path(runner.work_dir) / FEATURES,
+                stage_tensor(val, stage)[places],
+                val.labels[places],
+                val.classes,
+                stage,
+                encoder.provenance,
+            )
+
+    def fields(self, runner: Runner) -> dict[str, Any]:
+        cfg = runner.cfg
+        provenance = _encoder(runner).provenance
+        backbone = {
+            "path": cfg.backbone_file,
+            "sha256": provenance.weights_sha256,
+            "provenance": vars(provenance),
+        }
+        return {
+            "kind": "linear",
+            "method": cfg.method,
+            "encoder": cfg.encoder,
+            "pretrain_epochs": provenance.epochs,
+            "dataset": cfg.dataset.name,
+            "dataset_fingerprint": hashlib.sha256(
+                "".join(cfg.dataset.fingerprints).encode()
+            ).hexdigest(),
+            "protocol": cfg.protocol.name,
+            "deviations": deviations(cfg.protocol.states, found(runner)),
+            "split": None,
+            "backbone": None if cfg.method == "random" else backbone,
+            "metrics": self._metrics,
+            "artifacts": {"features": FEATURES},
+        }
+
+
+def images_of(cfg: Config, split: str) -> dict[str, Any]:
+    """What :class:`pretrain.labelled_images.LabelledImages` takes of a config."""
+    sizes = {"image_size": cfg.image_size, "resize": cfg.resize}
+    return {"data_root": cfg.data_root, "split": split, **sizes}
+
+
+def features_of(cfg: Config, split: str) -> dict[str, Any]:
+    """Config of :class:`pretrain.stage_features.StageFeatures`, kept in the work folder."""
+    return {
+        "type": "StageFeatures",
+        **images_of(cfg, split),
+        "backbone_file": cfg.backbone_file,
+        "folder": str(Path(cfg.work_dir) / FEATURES_FOLDER / split),
+        "stages": cfg.stages,
+    }
+
+
+def knn_metrics(
+    train: StageFeatures, val: StageFeatures, k: int, temperature: float
+) -> dict[str, float]:
+    """``knn_top1_<stage>``, ``knn_top5_<stage>``; ``knn_top1``, ``knn_top5``: percent."""
+    classes = len(val.classes)
+    ranks = {
+        stage: knn_ranks(
+            train.arrays[stage],
+            train.labels,
+            stage_tensor(val, stage).to(get_device()),
+            val.labels,
+            classes,
+            k,
+            temperature,
+        )
+        for stage in val.stages
+    }
+    return stage_metrics(ranks, classes, prefix="knn_")
+
+
+def found(runner: Runner) -> dict[str, Any]:
+    """What a run did, under the names that protocols use."""
+    cfg = runner.cfg
+    optimizer = cfg.optim_wrapper.optimizer
+    return {
+        "dataset": cfg.dataset.name,
+        "train_images": cfg.dataset.train_images,
+        "val_images": cfg.dataset.val_images,
+        "classes": cfg.dataset.classes,
+        "epochs": runner.max_epochs,
+        "milestones": ", ".join(str(epoch) for epoch in cfg.milestones),
+        "global_batch_size": cfg.global_batch_size,
+        "lr": float(optimizer.lr),
+        "momentum": float(optimizer.momentum),
+        "weight_decay": float(optimizer.weight_decay),
+        "train_transform": runner.train_dataloader.dataset.transform_name,
+        "test_transform": runner.val_dataloader.dataset.transform_name.removesuffix(", cached"),
+    }
+
+
+def _encoder(runner: Runner) -> FrozenEncoder:
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return model.data_preprocessor

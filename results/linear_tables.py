@@ -1,0 +1,50 @@
+"""Table 1 from the records of linear readouts, and what each stage's features are worth."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from results.footnotes import add_footnotes
+from results.labels import ACCURACIES, DATASETS, rank
+from results.load import METRIC_PREFIX
+from results.paper import TABLE1
+from results.tables import (
+    Table,
+    as_file_name,
+    protocol_title,
+    tables_of,
+    transfer_table,
+    transfer_tables,
+)
+
+BY_STAGE = "top1_"  # with a stage's name: the accuracy of the linear classifier on its features
+
+
+def all_tables(records: pd.DataFrame) -> list[Table]:
+    """Every table that `records` can fill, in the paper's order."""
+    return [*linear_tables(records), *transfer_tables(records)]
+
+
+def linear_tables(records: pd.DataFrame) -> list[Table]:
+    """Table 1, like `transfer_tables` those of all other readouts, and accuracy by stage."""
+    linear = records[records["kind"] == "linear"]
+    tables = tables_of(linear, [TABLE1], ACCURACIES)
+    for name, runs in linear.groupby("protocol"):
+        title = f"{protocol_title(str(name))}: top-1 of the linear classifier at every stage"
+        if columns := _stage_columns(runs):
+            cells = transfer_table(runs, columns)
+            cells["column_label"] = cells["metric"].str.removeprefix(BY_STAGE)
+            tables.append(Table(f"stages_{as_file_name(str(name))}", title, *add_footnotes(cells)))
+    return tables
+
+
+def _stage_columns(runs: pd.DataFrame) -> list[tuple[str, str]]:
+    """(dataset, metric) wherever a run has a value."""
+    prefix = METRIC_PREFIX + BY_STAGE
+    measured = [name for name in runs.columns if name.startswith(prefix)]
+    return [
+        (dataset, name.removeprefix(METRIC_PREFIX))
+        for dataset in sorted(runs["dataset"].unique(), key=rank(DATASETS))
+        for name in measured
+        if runs.loc[runs["dataset"] == dataset, name].notna().any()
+    ]

@@ -1,0 +1,109 @@
+"""Table 1 from records of readouts, and what may not enter it."""
+
+import pandas as pd
+import pytest
+from run_records import SHA, make_record, write_records
+
+from results.linear_tables import all_tables, linear_tables
+from results.load import load_records
+from results.paper import TABLE1
+from results.report import render_report
+from results.writers import FORMATS
+
+
+def readout(**changes):
+    given = {"kind": "linear", "dataset": "imagenet1k", "protocol": "linear"}
+    method = changes.get("method", "loco")
+    epochs = None if method in ("random", "supervised") else 800
+    metrics = {"top1": 69.5, "top5": 89.0, "top1_res2": 20.0, "top1_res5": 69.5, "knn_top1": 50.0}
+    return make_record(**(given | {"pretrain_epochs": epochs, "metrics": metrics} | changes))
+
+
+def tables_of(tmp_path, *records):
+    frame, problems = load_records([write_records(tmp_path, *records)])
+    assert problems == []
+    return {table.name: table for table in linear_tables(frame)}
+
+
+def papers_rows():
+    return TABLE1.values[TABLE1.values["method"] != ""]
+
+
+def test_table_1_is_rebuilt_as_printed(tmp_path):
+    records = [
+        readout(method=row.method, encoder=row.encoder, metrics={"top1": row.value})
+        for row in papers_rows().itertuples()
+    ]
+    cells = tables_of(tmp_path, *records)["table1"].cells
+    printed = papers_rows()[["method", "encoder", "printed"]].values.tolist()
+    assert cells[["method", "encoder", "text"]].values.tolist() == printed
+    assert (cells["pretrain_epochs"] == 800).all()
+
+
+def test_beside_the_paper_stands_the_difference(tmp_path):
+    table = tables_of(tmp_path, readout(metrics={"top1": 70.04}))["table1_paper"]
+    row = table.cells[(table.cells["method"] == "loco") & (table.cells["encoder"] == "resnet50")]
+    assert row["text"].tolist() == ["70.0", "69.5", "+0.5"]
+
+
+PROVENANCE = {"dataset": "imagenet1k", "deviations": [], "seed": 0}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"deviations": ("epochs: 10 instead of 100",)},
+        {"dataset": "cifar (2000+1000 images, 10 classes)"},
+        {"protocol": "linear_moco"},
+        {"pretrain_epochs": 100},
+        {"encoder": "resnet_tiny"},
+        {"method": "supervised"},
+        {"backbone": {"path": "x", "sha256": SHA, "provenance": {**PROVENANCE, "dataset": "own"}}},
+        {"backbone": {"path": "x", "sha256": SHA,
+                      "provenance": {**PROVENANCE, "deviations": ["epochs: 5 instead of 800"]}}},
+        {"kind": "transfer"},
+    ],
+)  # fmt: skip
+def test_no_other_run_enters_table_1(changes, tmp_path):
+    found = tables_of(tmp_path, readout(**changes))
+    assert "table1" not in found
+    if changes.get("kind") != "transfer":
+        protocol = changes.get("protocol", "linear")
+        other = found[f"other_{protocol}"]
+        assert other.title.endswith("not comparable with the paper")
+        shown = other.cells.set_index("metric")["value_text"].to_dict()
+        assert shown == {"top1": "69.5", "top5": "89.0", "knn_top1": "50.0", "knn_top5": "—"}
+
+
+def test_every_stage_has_its_column(tmp_path):
+    simclr = readout(method="simclr", metrics={"top1": 69.8, "top1_res2": 18.0, "top1_res5": 69.8})
+    cells = tables_of(tmp_path, readout(), simclr)["stages_linear"].cells
+    assert cells["column_label"].drop_duplicates().tolist() == ["res2", "res5"]
+    loco = cells[cells["method"] == "loco"]
+    assert loco["text"].tolist() == ["20.0 (+2.0)", "69.5 (-0.3)"]
+
+
+def test_tables_of_all_kinds_stand_together_and_are_written(tmp_path):
+    frame, _ = load_records([write_records(tmp_path, readout(), make_record())])
+    tables = all_tables(frame)
+    assert [table.name for table in tables if table.name.startswith("table")] == [
+        "table1", "table1_paper", "table2", "table2_paper",
+    ]  # fmt: skip
+    for table in tables:
+        for write in FORMATS.values():
+            assert write(table)
+    page, problems = render_report(frame)
+    assert problems == [] and "1 readout (LoCo) and 1 transfer (LoCo)" in page
+    assert "Best box AP" not in page, "one row is no best"
+
+
+@pytest.mark.parametrize("name", ["top1", "knn_top5_res2"])
+def test_an_accuracy_is_a_percentage(name):
+    with pytest.raises(ValueError, match="expected percent from 0 to 100"):
+        readout(metrics={name: 100.5})
+
+
+def test_a_readout_names_its_weights():
+    with pytest.raises(ValueError, match="a linear run on 'loco' weights names the file"):
+        readout(backbone=None)
+    assert pd.isna(readout(method="random").backbone) or readout(method="random").backbone is None

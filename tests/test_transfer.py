@@ -15,7 +15,7 @@ from pretrain.export import load_backbone
 from pretrain.norm import describe_norm
 from results.record import RunRecord
 from transfer.backbones import TransferBackbone
-from transfer.hooks import FrozenCheck, TransferRecord, frozen_digests, in_percent
+from transfer.hooks import FrozenCheck, frozen_digests
 from transfer.train import prepare
 
 register_all_modules()
@@ -33,8 +33,7 @@ def config(coco, backbone_file=None, name="demo/mask_rcnn_loco", **values):
 
 
 def test_features_are_the_encoders_bit_for_bit(backbone_file):
-    backbone = TransferBackbone("resnet_tiny", str(backbone_file), frozen_stages=4)
-    backbone.init_weights()
+    backbone = TransferBackbone("resnet_tiny", str(backbone_file), frozen_stages=4, exact=True)
     encoder = build_encoder("resnet_tiny").eval()
     load_backbone(encoder, backbone_file)
     images = torch.randn(2, 3, 64, 96)
@@ -46,7 +45,7 @@ def test_features_are_the_encoders_bit_for_bit(backbone_file):
 
 @pytest.mark.parametrize("frozen_stages", range(5))
 def test_what_is_frozen(frozen_stages):
-    backbone = TransferBackbone("resnet_tiny", frozen_stages=frozen_stages).train()
+    backbone = TransferBackbone("resnet_tiny", frozen_stages=frozen_stages, exact=True).train()
     prefixes = [("conv1", "bn1", "layer1"), ("layer2",), ("layer3",), ("layer4",)]
     frozen = tuple(p for stage in prefixes[:frozen_stages] for p in stage)
     for name, parameter in backbone.encoder.named_parameters():
@@ -126,14 +125,16 @@ def test_frozen_stays_frozen_through_two_iterations(coco, backbone_file):
             assert moved != name.removeprefix("backbone.encoder.").startswith(frozen), name
 
 
-@pytest.mark.parametrize("tensor", ["conv1.weight", "layer4.0.bn3.running_mean"])
+@pytest.mark.parametrize("tensor", ["conv1.weight", "layer4.0.conv3.bias"])
 def test_a_frozen_tensor_that_moved_stops_the_run(coco, backbone_file, tensor):
     model = detector(coco, backbone_file)
     check = FrozenCheck()
     check.before_run(Stub(model))
     check.before_train(Stub(model))
     with torch.no_grad():
-        value = model.backbone.encoder.state_dict()[tensor].view(-1)
+        value = model.backbone.encoder.state_dict()[tensor].flatten()[:1].set_(
+            model.backbone.encoder.state_dict()[tensor].untyped_storage()
+        )
         value[0] = torch.nextafter(value[0], torch.tensor(torch.inf))  # a single bit
     with pytest.raises(RuntimeError, match=f"1 frozen tensors changed.*{tensor}"):
         check.after_train(Stub(model))
@@ -185,18 +186,6 @@ def test_the_record_says_which_norm_ran():
     )
 
 
-def test_metrics_in_percent():
-    metrics = {"coco/bbox_mAP": 0.326, "coco/segm_mAP_50": 0.5, "coco/bbox_mAP_l": -1.0}
-    assert in_percent(metrics) == {"box_ap": 32.6, "mask_ap_50": 50.0}
-
-
-def test_a_detector_that_finds_nothing_has_an_ap_of_zero():
-    """mmdet reports no metric at all for an empty list of detections."""
-    hook = TransferRecord()
-    hook.after_val_epoch(Stub(None), {})
-    assert hook._metrics == {"box_ap": 0.0, "mask_ap": 0.0}
-
-
 # ---- a run from end to end -----------------------------------------------------------------------
 
 
@@ -221,7 +210,7 @@ def test_a_run_leaves_its_record(finished, backbone_file):
     assert "train_images: 16 instead of 400" in record.deviations
     assert "epochs: 1 instead of 5" in record.deviations
     assert record.norm == "BatchNorm in place of SyncBN (one process) + frozen BatchNorm"
-    assert "102 tensors bit-identical before and after training" in log
+    assert "34 tensors bit-identical before and after training" in log
     assert [p for p in record.artifacts["pictures"] if not (work_dir / p).is_file()] == []
 
 

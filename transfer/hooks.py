@@ -1,6 +1,7 @@
 """Hooks of the transfer: frozen means frozen, pictures of detections, the run record."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from mmengine.runner import Runner
 from pretrain.export import read_provenance, weights_sha256
 from pretrain.recording import RecordHook
 from results.protocol import deviations
+from results.record import write_atomically
 from transfer.backbones import TransferBackbone
-from transfer.visualize import draw_detections
+from transfer.drawing import draw_detections
 
-METRIC_NAMES = {"coco/bbox_mAP": "box_ap", "coco/segm_mAP": "mask_ap"}
+PER_CATEGORY = "per_category.json"  # beside the record: AP of every category, by kind
 
 
 @HOOKS.register_module()
@@ -102,15 +104,18 @@ class DetectionPictures(Hook):
 
 @HOOKS.register_module()
 class TransferRecord(RecordHook):
-    """Writes the run record of a detector, with the last validation's metrics in percent."""
+    """Writes the run record of a detector, with the last validation's metrics in percent.
+
+    Beside it the figures of every category, see :class:`transfer.metrics.CocoAP`.
+    """
 
     def before_run(self, runner: Runner) -> None:
         super().before_run(runner)
         self._metrics: dict[str, float] = {}
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        # pycocotools has nothing to say of an empty list of detections; its AP is 0.
-        self._metrics = in_percent(metrics or {}) or {"box_ap": 0.0, "mask_ap": 0.0}
+        self._metrics = short_names(metrics or {})
+        self._per_category = runner.val_loop.evaluator.metrics[0].per_category
 
     def after_train(self, runner: Runner) -> None:
         """Validate, where a resumed run had only that left to do."""
@@ -129,7 +134,15 @@ class TransferRecord(RecordHook):
                 "sha256": provenance.weights_sha256,
                 "provenance": vars(provenance),
             }
-        pictures = sorted((Path(runner.work_dir) / "pictures").glob("*.png"))
+        folder = Path(runner.work_dir)
+        pictures = sorted((folder / "pictures").glob("*.png"))
+        artifacts: dict[str, Any] = {
+            "pictures": [f"pictures/{p.name}" for p in pictures],
+            "per_category": PER_CATEGORY,
+        }
+        write_atomically(folder / PER_CATEGORY, json.dumps(self._per_category, indent=2).encode())
+        if "split" in cfg.dataset:
+            artifacts["split_ids_sha256"] = cfg.dataset.split_ids_sha256
         return {
             "kind": "transfer",
             "method": cfg.method,
@@ -141,10 +154,10 @@ class TransferRecord(RecordHook):
             ).hexdigest(),
             "protocol": cfg.protocol.name,
             "deviations": deviations(cfg.protocol.states, found(runner)),
-            "split": None,
+            "split": cfg.dataset.get("split"),
             "backbone": backbone,
             "metrics": self._metrics,
-            "artifacts": {"pictures": [f"pictures/{picture.name}" for picture in pictures]},
+            "artifacts": artifacts,
         }
 
 
@@ -157,6 +170,9 @@ def found(runner: Runner) -> dict[str, Any]:
         "dataset": cfg.dataset.name,
         "train_images": cfg.dataset.train_images,
         "val_images": cfg.dataset.val_images,
+        "split": cfg.dataset.get("split"),
+        "drawn_from_images": cfg.dataset.get("drawn_from_images"),
+        "iterations": runner.max_iters,
         "epochs": runner.max_epochs * cfg.train_dataloader.dataset.get("times", 1),
         "global_batch_size": cfg.global_batch_size,
         "train_scale": str(resize.scale),
@@ -165,17 +181,9 @@ def found(runner: Runner) -> dict[str, Any]:
     }
 
 
-def in_percent(metrics: dict[str, float]) -> dict[str, float]:
-    """mmdet's names and fractions -> ``box_ap``, ``box_ap_50``, ``mask_ap_s``, ... in percent.
-
-    An AP that is not defined (-1 in pycocotools, no such object in the data) is left out.
-    """
-    percent = {}
-    for name, value in metrics.items():
-        for prefix, ours in METRIC_NAMES.items():
-            if name.startswith(prefix) and not name.endswith("copypaste") and value >= 0:
-                percent[ours + name.removeprefix(prefix)] = round(100 * float(value), 4)
-    return percent
+def short_names(metrics: dict[str, float]) -> dict[str, float]:
+    """mmengine's names -> the record's: ``coco/box_ap`` -> ``box_ap``."""
+    return {name.rpartition("/")[2]: float(value) for name, value in metrics.items()}
 
 
 def _backbone(runner: Runner) -> TransferBackbone:

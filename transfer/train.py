@@ -1,20 +1,23 @@
 """``tools/dist_train.sh CONFIG``: config -> mmengine Runner with mmdetection -> run record.
 
 Names that ``--cfg-options`` may set, and that find their places here: ``backbone_file``,
-``data_root``, ``max_epochs``, ``global_batch_size``, ``seed``.
+``data_root``, ``max_epochs`` or ``max_iters``, ``split``, ``global_batch_size``, ``seed``.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
 
 from pretrain.encoders import build_encoder
 from pretrain.export import Provenance, load_backbone
 from pretrain.launch import main, per_process
-from transfer.prepare import check_coco
+from transfer.annotation_file import COCO_MEND
+from transfer.prepare import CITYSCAPES_MEND, DatasetSummary, check_coco
+from transfer.prepare_cityscapes import find_pairs
+from transfer.splits import check_split
 
 
 def prepare(cfg: Config, world_size: int) -> None:
@@ -23,11 +26,6 @@ def prepare(cfg: Config, world_size: int) -> None:
     Raises:
         ValueError, FileNotFoundError: what was found, what was expected, how to mend it.
     """
-    if world_size > 1 and not torch.cuda.is_available():
-        raise ValueError(
-            f"{world_size} processes without a GPU, where torch's SyncBN does not run; start one "
-            "process: bash tools/dist_train.sh CONFIG 1"
-        )
     prepare_backbone(cfg)
     prepare_data(cfg)
     batch = cfg.global_batch_size
@@ -35,7 +33,8 @@ def prepare(cfg: Config, world_size: int) -> None:
     lr = cfg.base_lr * batch / cfg.base_batch_size
     cfg.optim_wrapper.optimizer.lr = lr
     print(f"learning rate {cfg.base_lr} x {batch} / {cfg.base_batch_size} = {lr:g}", flush=True)
-    cfg.train_cfg.max_epochs = cfg.max_epochs
+    length = "max_iters" if "max_iters" in cfg else "max_epochs"
+    cfg.train_cfg[length] = cfg[length]
     cfg.randomness = {"seed": cfg.seed}
 
 
@@ -90,23 +89,14 @@ def prepare_data(cfg: Config) -> None:
     """Point loaders and evaluator at ``data_root``, check the annotations, name the dataset.
 
     Raises:
-        ValueError, FileNotFoundError: from :func:`transfer.prepare.check_coco`.
+        ValueError, FileNotFoundError: from :func:`prepare_split` and
+            :func:`transfer.prepare.check_coco`.
     """
     root = Path(cfg.data_root)
     train = cfg.train_dataloader.dataset
     train, val = train.get("dataset", train), cfg.val_dataloader.dataset
-    summaries = []
-    for dataset in (train, val):
-        dataset.data_root = str(root)
-        categories = dataset.get("metainfo", DATASETS.get(dataset.type).METAINFO)["classes"]
-        if len(categories) != cfg.model.roi_head.bbox_head.num_classes:
-            raise ValueError(
-                f"the heads have {cfg.model.roi_head.bbox_head.num_classes} classes, the dataset "
-                f"{len(categories)}; set num_classes of bbox_head and mask_head"
-            )
-        summaries.append(
-            check_coco(root / dataset.ann_file, root / dataset.data_prefix.img, categories)
-        )
+    split = prepare_split(cfg, root / "annotations", train) if "split" in cfg else {}
+    summaries = [check_dataset(cfg, dataset) for dataset in (train, val)]
     cfg.test_dataloader.dataset.data_root = str(root)
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         evaluator.ann_file = str(root / val.ann_file)
@@ -122,6 +112,52 @@ def prepare_data(cfg: Config) -> None:
         "train_images": images[0],
         "val_images": images[1],
         "fingerprints": [summary.fingerprint for summary in summaries],
+        **split,
+    }
+
+
+def check_dataset(cfg: Config, dataset: ConfigDict) -> DatasetSummary:
+    """Point a dataset at ``data_root``, and check its annotations, images and categories.
+
+    Raises:
+        ValueError, FileNotFoundError: from :func:`transfer.prepare.check_coco` and
+            :func:`transfer.prepare_cityscapes.find_pairs`; the heads have other classes.
+    """
+    root = Path(cfg.data_root)
+    dataset.data_root = str(root)
+    cityscapes = dataset.type == "CityscapesDataset"
+    if cityscapes:
+        find_pairs(root, Path(dataset.data_prefix.img).name)  # the evaluation reads gtFine itself
+    categories = dataset.get("metainfo", DATASETS.get(dataset.type).METAINFO)["classes"]
+    if len(categories) != cfg.model.roi_head.bbox_head.num_classes:
+        raise ValueError(
+            f"the heads have {cfg.model.roi_head.bbox_head.num_classes} classes, the dataset "
+            f"{len(categories)}; set num_classes of bbox_head and mask_head"
+        )
+    mend = CITYSCAPES_MEND.format(root=root) if cityscapes else COCO_MEND
+    return check_coco(root / dataset.ann_file, root / dataset.data_prefix.img, categories, mend)
+
+
+def prepare_split(cfg: Config, annotations: Path, train: ConfigDict) -> dict[str, Any]:
+    """Take the annotation file of the split that ``cfg.split`` numbers, if it holds that split.
+
+    Returns:
+        What the run record says of the split.
+
+    Raises:
+        ValueError, FileNotFoundError: from :func:`transfer.splits.check_split`.
+    """
+    train.ann_file = train.ann_file.format(split=cfg.split)
+    manifest = check_split(
+        annotations / "instances_train2017.json",
+        cfg.split_size,
+        cfg.split,
+        annotations.parent / train.ann_file,
+    )
+    return {
+        "split": cfg.split,
+        "split_ids_sha256": manifest["sha256"],
+        "drawn_from_images": manifest["source_images"],
     }
 
 
@@ -131,4 +167,4 @@ def _listed(indices: int | Sequence[int]) -> Sequence[int]:
 
 
 if __name__ == "__main__":
-    main("Train Mask R-CNN on a frozen backbone.", prepare)
+    main("Train Mask R-CNN on a pretrained, frozen or fine-tuned backbone.", prepare)

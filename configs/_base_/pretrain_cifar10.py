@@ -1,6 +1,6 @@
 """Pretraining on CIFAR-10: SimCLR's settings for small images (Chen et al., 2020, appendix B.9).
 
-A readout of the method itself; no row of the paper. Images in class folders under data/cifar10/train.
+A readout of the methods; no row of the paper. Images in class folders under data/cifar10/train.
 """
 
 _base_ = ["./pretrain.py"]

@@ -14,8 +14,8 @@ class EpochKeySampler(DefaultSampler):
     """mmengine's sampler, with the epoch in what it gives: epoch * length of the dataset + index.
 
     A worker reads ahead and lives on from epoch to epoch, so the key is how a dataset knows which
-    epoch a sample is for. The few samples that the processes cannot share evenly are left out, where
-    mmengine would repeat some: they could only stand in an incomplete batch.
+    epoch a sample is for. The few samples that the processes cannot share evenly are left out,
+    where mmengine would repeat some: they could only stand in an incomplete batch.
     """
 
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None) -> None:

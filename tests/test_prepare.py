@@ -365,6 +365,28 @@ def test_check_reports_both_splits(coco_root, capsys):
     assert [line.split(": ")[1].split(",")[0] for line in lines] == ["8 images", "2 images"]
 
 
+def test_check_compares_the_sizes_of_the_images_with_those_listed(coco_root, capsys):
+    folder = coco_root / "train2017"
+    Image.new("RGB", (32, 64)).save(folder / "000000000002.png")
+    Image.new("RGB", (68, 64)).save(folder / "000000000003.png")
+    edit(coco_root, put("images", 2, width=68))  # so listed, therefore right
+    (folder / "000000000005.png").write_bytes(b"<html>")
+    assert check(coco_root).images == 8  # a run does not wait for it
+    names = ["--categories", *scenes.CATEGORIES]
+    assert prepare.main(["check", "--data-root", str(coco_root), *names]) == 2
+    message = capsys.readouterr().err
+    assert "2 of 8 images are not what the annotations say" in message
+    assert "000000000002.png has 32x64 pixels, listed are 64x64; " in message
+    assert "000000000005.png cannot be read (UnidentifiedImageError). Boxes" in message
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_before_the_work(city_root, monkeypatch):
+    (city_root / "annotations").write_text("a file is in the way")
+    monkeypatch.setattr(cityscapes, "read_instances", None)  # nothing may be read
+    with pytest.raises(ValueError, match=r"annotations cannot be written to, where .* of val"):
+        cityscapes.convert(city_root, "val")
+
+
 def test_cityscapes_has_to_be_prepared_before_it_passes(city_root, capsys):
     arguments = ["check", "--format", "cityscapes", "--data-root", str(city_root)]
     assert prepare.main(arguments) == 2
@@ -372,7 +394,12 @@ def test_cityscapes_has_to_be_prepared_before_it_passes(city_root, capsys):
     assert mend in capsys.readouterr().err
     assert prepare.main(["cityscapes", "--data-root", str(city_root), "--workers", "1"]) == 0
     assert prepare.main(arguments) == 0
-    assert "4 images, all present; 15 annotations, 3 of them crowds" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "4 images, all present and of the sizes listed (the published one has 2,975); " in out
+    assert "15 annotations, 3 of them crowds" in out and "leftImg8bit/test" not in out
+    write_pair(city_root, "test", "berlin_000000_000019", np.full((12, 17), 7))
+    assert prepare.main(arguments) == 0
+    assert "leftImg8bit/test: 1 of 1,525 images" in capsys.readouterr().out
 
 
 def test_a_fault_ends_the_command_with_status_2_and_one_line(tmp_path):

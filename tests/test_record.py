@@ -52,6 +52,8 @@ def test_numpy_numbers_and_lists_become_plain(tmp_path):
         ({"metrics": {"loss": float("inf")}}, r"metrics\['loss'\]: found inf, .*finite"),
         ({"metrics": {"box_ap": "32.6"}}, r"metrics\['box_ap'\]: found '32.6' \(str\)"),
         ({"metrics": {"box_ap_s": -100.0}}, r"box_ap_s.*percent from 0 to 100.*pycocotools"),
+        ({"metrics": {"mask_ap50": -1.0}}, r"mask_ap50.*percent from 0 to 100"),
+        ({"metrics": {"box_ar_l": 100.1}}, r"box_ar_l.*percent from 0 to 100"),
         ({"metrics": {3: 1.0}}, "found the key 3, expected strings"),
         ({"seed": "0"}, r"seed: found '0' \(str\), expected int"),
         ({"seed": True}, r"seed: found True \(bool\), expected int"),

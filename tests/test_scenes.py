@@ -304,42 +304,27 @@ def test_cityscapes_ids_are_the_drawn_masks(cityscapes_root):
     assert crowds > 0
 
 
-def test_cityscapes_evaluation_gives_the_ground_truth_an_ap_of_1(
-    cityscapes_root, tmp_path, monkeypatch
-):
+def test_cityscapes_evaluation_gives_the_ground_truth_an_ap_of_1(cityscapes_root):
     pytest.importorskip("cityscapesscripts")
-    import cityscapesscripts.evaluation.evalInstanceLevelSemanticLabeling as evaluation
+    from transfer.cityscapes_ap import Prediction, instance_ap
 
-    # cityscapesScripts 2.3.0 calls np.in1d, which numpy 2.4 no longer has, and writes numpy's
-    # integers as JSON (matches.json in the working directory, which nobody needs)
-    monkeypatch.setattr(np, "in1d", lambda a, b: np.isin(np.ravel(a), b), raising=False)
-    monkeypatch.setattr(evaluation, "writeDict2JSON", lambda content, name: None)
-    truth, predictions, present = [], [], set()
+    by_id = {identifier: name for name, identifier in CITYSCAPES_LABELS.values()}
+    predictions, present = {}, set()
     for path in truth_files(cityscapes_root, "instanceIds.png"):
         if path.parts[-3] != "val":
             continue
         ids = np.asarray(Image.open(path))
-        lines = []
-        for value in np.unique(ids[ids > 999]):
-            name = f"{path.stem}_{value}.png"
-            Image.fromarray((ids == value).astype(np.uint8) * 255).save(tmp_path / name)
-            lines.append(f"{name} {value // 1000} 0.9")
-            if (ids == value).sum() >= 100:  # smaller ones do not count, by its definition
-                present.add(value // 1000)
-        predictions.append(str(tmp_path / f"{path.stem}.txt"))
-        Path(predictions[-1]).write_text("\n".join(lines))
-        truth.append(str(path))
-    arguments = evaluation.args
-    monkeypatch.setattr(arguments, "predictionPath", str(tmp_path))
-    monkeypatch.setattr(arguments, "gtInstancesFile", str(tmp_path / "gtInstances.json"))
-    monkeypatch.setattr(arguments, "JSONOutput", False)
-    monkeypatch.setattr(arguments, "quiet", True)
-    averages = evaluation.evaluateImgLists(predictions, truth, arguments)["averages"]
-    by_id = {identifier: name for name, identifier in CITYSCAPES_LABELS.values()}
-    assert len(present) == 5
-    for identifier in present:
-        assert averages["classes"][by_id[identifier]]["ap"] == pytest.approx(1.0)
-    assert averages["allAp"] == pytest.approx(1.0)
+        predictions[path] = []
+        for value in np.unique(ids[ids > 999]).tolist():
+            mask = np.asfortranarray(ids == value, np.uint8)
+            name = by_id[value // 1000]
+            predictions[path].append(Prediction(name, 0.9, coco_mask.encode(mask)))
+            if mask.sum() >= 100:  # smaller ones do not count, by its definition
+                present.add(name)
+    scores = instance_ap(predictions)
+    assert len(present) == 5 and set(scores) == {*present, "average"}
+    for values in scores.values():
+        assert values == {"ap": pytest.approx(1.0), "ap50": pytest.approx(1.0)}
 
 
 # ---------------------------------------------------------------------------- the folder as a whole

@@ -19,6 +19,7 @@ from results.protocol import deviations
 from results.record import write_atomically
 from transfer.backbones import TransferBackbone
 from transfer.drawing import draw_detections
+from transfer.metrics import CocoAP
 
 PER_CATEGORY = "per_category.json"  # beside the record: AP of every category, by kind
 
@@ -112,6 +113,14 @@ class TransferRecord(RecordHook):
     def before_run(self, runner: Runner) -> None:
         super().before_run(runner)
         self._metrics: dict[str, float] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        metric = runner.val_loop.evaluator.metrics[0]
+        if not isinstance(metric, CocoAP):
+            raise ValueError(
+                f"val_evaluator is {type(metric).__name__}, which does not give the record's "
+                "figures; set its type to CocoAP, or on Cityscapes to CityscapesAP"
+            )
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self._metrics = short_names(metrics or {})

@@ -6,25 +6,22 @@ python -m transfer.prepare check --data-root data/cityscapes --format cityscapes
 """
 
 import argparse
-import gc
-import hashlib
-import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-COCO_MEND = (
-    "Download train2017.zip, val2017.zip and annotations_trainval2017.zip from "
-    "https://cocodataset.org/#download and unpack them in data/coco, or name the folder that has "
-    "them: --data-root DIR here, --cfg-options data_root=DIR in a run."
-)
+from transfer.annotation_file import COCO_MEND, collector_off, is_writable, read_annotations
+from transfer.image_sizes import check_sizes
+
 CITYSCAPES_MEND = "Run: python -m transfer.prepare cityscapes --data-root {root}"
-COCO_IMAGES = {"instances_train2017.json": 118_287, "instances_val2017.json": 5_000}
+IMAGES = {  # of the datasets as they are published; Cityscapes' test pictures have no annotations
+    "coco": {"train": 118_287, "val": 5_000},
+    "cityscapes": {"train": 2_975, "val": 500, "test": 1_525},
+}
 MARGIN = 5  # pixels that an annotator's stroke may overshoot the image's border by
 
 
@@ -41,24 +38,13 @@ class DatasetSummary:
     fingerprint: str  # sha256 of the annotation file
 
 
-@contextmanager
-def _collector_off() -> Iterator[None]:
-    """For a file of train2017's size Python's collector takes 20 s of 25, and finds nothing."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
-
-
-@_collector_off()
+@collector_off()
 def check_coco(
     annotation_file: str | Path,
     image_folder: str | Path,
     categories: Sequence[str] | None = None,
     mend: str = COCO_MEND,
+    compare_sizes: bool = False,
 ) -> DatasetSummary:
     """Checks that an annotation file is COCO's, agrees with itself, and has all its images.
 
@@ -67,27 +53,25 @@ def check_coco(
         image_folder: the folder that its file names are relative to.
         categories: the names it must have, in any order; None takes what there is.
         mend: what a user without the dataset is told to do.
+        compare_sizes: also read the header of every image, with a progress bar: takes its time.
 
     Raises:
         FileNotFoundError: the folder, the annotation file or some images are missing.
-        ValueError: the file is not COCO's, is empty or contradicts itself, or has other categories.
+        ValueError: the file is not COCO's, is empty or contradicts itself, has other categories,
+            or images of other sizes.
     """
     annotation_file, image_folder = Path(annotation_file), Path(image_folder)
     if not image_folder.is_dir():
         raise FileNotFoundError(f"There is no image folder {image_folder}. {mend}")
-    if not annotation_file.is_file():
-        raise FileNotFoundError(f"There is no annotation file {annotation_file}. {mend}")
-    content = annotation_file.read_bytes()
-    fingerprint = hashlib.sha256(content).hexdigest()
-    document = _parse(annotation_file, content)
-    del content
-
+    document, fingerprint = read_annotations(annotation_file, mend)
     images, annotations = document["images"], document["annotations"]
     names = tuple(category["name"] for category in document["categories"])
     try:
         _check_categories(annotation_file, names, categories)
         _check_images(annotation_file, image_folder, images, mend)
         _check_annotations(annotation_file, document)
+        if compare_sizes:
+            check_sizes(image_folder, images, progress=True)
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{annotation_file} is not in COCO's format: an entry lacks or garbles {error}. "
@@ -102,30 +86,6 @@ def check_coco(
         categories=names,
         fingerprint=fingerprint,
     )
-
-
-def _parse(path: Path, content: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(content)
-    except ValueError as error:  # JSONDecodeError, or bytes that are no text
-        raise ValueError(
-            f"{path} ({len(content)} bytes) is not JSON: {error}. Perhaps its download or "
-            "unpacking broke off; unpack it again."
-        ) from error
-    found = sorted(document) if isinstance(document, dict) else [type(document).__name__]
-    for key in ("images", "annotations", "categories"):
-        if key not in found or not isinstance(document[key], list):
-            raise ValueError(
-                f"{path} is not in COCO's format: it needs the lists images, annotations and "
-                f"categories, and has {', '.join(found) or 'nothing'}. COCO's are called "
-                "instances_*.json; captions, keypoints and image_info files do not serve."
-            )
-        if not document[key]:
-            raise ValueError(
-                f"{path} has no {key}: there is nothing to train on or to evaluate. Use the "
-                "instances_*.json of annotations_trainval2017.zip, not the image_info_*.json."
-            )
-    return document
 
 
 def _check_categories(path: Path, found: Sequence[str], wanted: Sequence[str] | None) -> None:
@@ -221,16 +181,28 @@ def _check_command(options: argparse.Namespace) -> None:
                 root / "leftImg8bit" / split,
                 tuple(cityscapes.CLASSES.values()),
                 CITYSCAPES_MEND.format(root=root),
+                compare_sizes=True,
             )
         else:
             annotations = root / "annotations" / f"instances_{split}2017.json"
-            summary = check_coco(annotations, root / f"{split}2017", options.categories)
-        whole = COCO_IMAGES.get(summary.annotation_file.name)
-        part = f" of COCO's {whole:,}" if whole and len(summary.categories) == 80 else ""
+            images = root / f"{split}2017"
+            summary = check_coco(annotations, images, options.categories, compare_sizes=True)
+        whole = IMAGES[options.format][split]
+        part = "the whole split" if summary.images == whole else f"the published one has {whole:,}"
         print(
-            f"{summary.annotation_file}: {summary.images:,}{part} images, all present; "
+            f"{summary.annotation_file}: {summary.images:,} images, all present and of the sizes "
+            f"listed ({part}); "
             f"{summary.annotations:,} annotations, {summary.crowds:,} of them crowds; "
             f"{len(summary.categories)} categories; sha256 {summary.fingerprint[:16]}"
+        )
+    test = root / "leftImg8bit" / "test"
+    if options.format == "cityscapes" and test.is_dir():
+        count = sum(1 for _ in test.glob("*/*_leftImg8bit.png"))
+        print(f"{test}: {count:,} of {IMAGES['cityscapes']['test']:,} images; nothing uses them")
+    if not is_writable(root / "annotations"):
+        print(
+            f"{root / 'annotations'}: cannot be written to; splits and conversions need a copy of "
+            f"{root} elsewhere, links to its images are enough"
         )
 
 

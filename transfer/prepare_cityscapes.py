@@ -20,6 +20,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from results.record import write_atomically
+from transfer.annotation_file import is_writable
 
 SPLITS = ("train", "val")
 CLASSES = {
@@ -89,14 +90,20 @@ def convert(data_root: Path, split: str, workers: int = 1, progress: bool = Fals
 
     Raises:
         FileNotFoundError: see find_pairs.
-        ValueError: an image that cannot be read, one whose size differs from its annotation's, or
-            an annotation file that something else wrote.
+        ValueError: an image that cannot be read, one whose size differs from its annotation's, an
+            annotation file that something else wrote, or a folder that cannot be written to.
     """
     pairs = find_pairs(data_root, split)
     target = annotation_file(data_root, split)
     source = _source(data_root, pairs)
     if _is_up_to_date(target, source, pairs):
         return False
+    if not is_writable(target.parent):
+        raise ValueError(
+            f"{target.parent} cannot be written to, where the annotations of {split} belong; make "
+            f"it writable, or a folder with links to {data_root / 'gtFine'} and "
+            f"{data_root / 'leftImg8bit'} elsewhere, and name that with --data-root"
+        )
     bar = {"total": len(pairs), "desc": f"cityscapes {split}", "unit": "image"}
     if workers > 1:
         with ProcessPoolExecutor(workers, get_context("spawn")) as pool:

@@ -1,66 +1,207 @@
-"""Detections and masks drawn on images (Fig. 4)."""
+"""Detections and masks of several runs side by side on given images (Fig. 4).
 
+python -m transfer.visualize RUN [RUN ...] --images FILE [FILE ...] --out figure.pdf
+"""
+
+import argparse
+import io
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
+import numpy as np
 import torch
-from matplotlib import colormaps, font_manager
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from mmcv.transforms import Compose
+from mmdet.apis import inference_detector
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.device import get_device
+from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
-from torchvision.transforms.v2 import functional as F
-from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
+from pycocotools.coco import COCO
+from torch import nn
 
-MIN_SIDE = 384  # pixels; smaller images are enlarged first, so that labels can be read
+from results.labels import backbone_label
+from results.record import FILE_NAME, RunRecord, write_atomically
+from transfer.annotation_file import read_annotations
+from transfer.drawing import draw_detections
+from transfer.stored_detector import load_detector
+
+COLUMN_INCHES = 3.2
+TITLE_INCHES = 0.35
+DPI = 200
+FORMATS = (".png", ".pdf")
+
+Picture = NDArray[np.uint8]  # (H, W, 3), RGB
 
 
-def draw_detections(
-    image_path: str | Path,
-    boxes: Tensor,
-    labels: Tensor,
-    scores: Tensor,
-    masks: Tensor,
-    categories: Sequence[str],
-    score_threshold: float = 0.5,
-) -> Image.Image:
-    """Boxes, masks, names and scores on an image.
+def side_by_side(pictures: Sequence[Sequence[Picture]], titles: Sequence[str]) -> Figure:
+    """One row an image, one column a method.
 
     Args:
-        image_path: the image that was detected on.
-        boxes: (N, 4), x1 y1 x2 y2 in its pixels.
-        labels: (N,), index into ``categories``.
-        scores: (N,), in 0..1.
-        masks: (N, H, W), bool.
-        categories: names.
-        score_threshold: less certain detections are left out.
+        pictures: by row and column; those of a row have one shape.
+        titles: of the columns.
+
+    Raises:
+        ValueError: a row has not as many pictures as there are titles.
     """
-    with Image.open(image_path) as file:
-        image = F.pil_to_tensor(file.convert("RGB"))  # (3, H, W)
-    factor = max(1, round(MIN_SIDE / min(image.shape[1:])))
-    image = image.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
-    keep = scores >= score_threshold
-    if keep.any():
-        boxes, labels, scores = boxes[keep] * factor, labels[keep], scores[keep]
-        masks = masks[keep].repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
-        colours = [_colour(int(label)) for label in labels]
-        names = [
-            f"{categories[int(label)]} {float(score):.2f}"
-            for label, score in zip(labels, scores, strict=True)
-        ]
-        font = font_manager.findfont("DejaVu Sans")
-        image = draw_segmentation_masks(image, masks.bool(), alpha=0.45, colors=colours)
-        image = draw_bounding_boxes(
+    if odd := [len(row) for row in pictures if len(row) != len(titles)]:
+        raise ValueError(f"{len(titles)} titles, but a row of {odd[0]} pictures")
+    heights = [COLUMN_INCHES * row[0].shape[0] / row[0].shape[1] for row in pictures]
+    size = (COLUMN_INCHES * len(titles), sum(heights) + TITLE_INCHES)
+    tight = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)  # inches
+    figure = Figure(figsize=size, dpi=DPI, layout=tight)
+    panels = figure.subplots(
+        len(pictures), len(titles), squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
+    for row, shown in zip(panels, pictures, strict=True):
+        for panel, picture in zip(row, shown, strict=True):
+            panel.imshow(picture)
+            panel.set_axis_off()
+    for panel, title in zip(panels[0], titles, strict=True):
+        panel.set_title(title, fontsize=11, pad=4)
+    return figure
+
+
+def detections_of(
+    model: nn.Module, cfg: Config, images: Sequence[Path], score_threshold: float
+) -> list[Picture]:
+    """Each image with what a detector (see :func:`load_detector`) finds on it."""
+    steps = cfg.val_dataloader.dataset.pipeline
+    pipeline = Compose([step for step in steps if step["type"] != "LoadAnnotations"])
+    pictures = []
+    for image in images:
+        found = inference_detector(model, str(image), pipeline).pred_instances.cpu()
+        picture = draw_detections(
             image,
-            boxes,
-            labels=names,
-            colors=colours,
-            width=3,
-            font=font,
-            font_size=16,
-            fill_labels=True,
+            found.bboxes,
+            found.labels,
+            found.scores,
+            found.masks,
+            categories_of(cfg),
+            score_threshold,
         )
-    return F.to_pil_image(image)
+        pictures.append(np.asarray(picture))
+    return pictures
 
 
-def _colour(label: int) -> tuple[int, int, int]:
-    red, green, blue = (torch.tensor(colormaps["tab20"](label % 20)[:3]) * 255).int().tolist()
-    return red, green, blue
+def ground_truth(
+    annotations: Path, images: Sequence[Path], categories: Sequence[str]
+) -> list[Picture]:
+    """Each image with its annotated objects, crowds left out.
+
+    Args:
+        annotations: COCO-style annotation file.
+        images: files whose paths end with the file names in it.
+        categories: the names in the order of the detectors' labels, so that colours agree.
+
+    Raises:
+        FileNotFoundError, ValueError: the file is not COCO's; an image or category is not in it.
+    """
+    document, _ = read_annotations(annotations)
+    truth = COCO()
+    truth.dataset = document
+    with redirect_stdout(io.StringIO()):
+        truth.createIndex()
+    names = {category["id"]: category["name"] for category in document["categories"]}
+    if odd := set(names.values()) ^ set(categories):
+        raise ValueError(
+            f"{annotations} and the runs do not have the same categories; only one side has "
+            f"{', '.join(sorted(odd)[:5])}. Name the annotation file of the runs' validation images"
+        )
+    pictures = []
+    for image in images:
+        ids = [
+            entry["id"]
+            for entry in document["images"]
+            if f"/{image.as_posix()}".endswith(f"/{entry['file_name']}")
+        ]
+        if not ids:
+            raise ValueError(f"{annotations} does not list {image}; leave out --annotations")
+        objects = truth.loadAnns(truth.getAnnIds(ids[:1], iscrowd=False))
+        boxes = torch.tensor([thing["bbox"] for thing in objects]).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]  # x y w h -> x1 y1 x2 y2
+        labels = [categories.index(names[thing["category_id"]]) for thing in objects]
+        masks = [torch.from_numpy(truth.annToMask(thing)) for thing in objects]
+        stacked = torch.stack(masks) if masks else torch.zeros(0, 1, 1)
+        picture = draw_detections(image, boxes, torch.tensor(labels), None, stacked, categories)
+        pictures.append(np.asarray(picture))
+    return pictures
+
+
+def categories_of(cfg: Config) -> Sequence[str]:
+    """The names of a detector's labels."""
+    dataset = cfg.val_dataloader.dataset
+    names: Sequence[str] = dataset.get("metainfo", DATASETS.get(dataset.type).METAINFO)["classes"]
+    return names
+
+
+def title_of(run: Path) -> str:
+    """What the tables call a run's backbone; its folder's name where it has not finished."""
+    if not (run / FILE_NAME).is_file():
+        return run.name
+    record = RunRecord.read(run / FILE_NAME)
+    return backbone_label(record.method, record.pretrain_epochs)
+
+
+def compare(options: argparse.Namespace) -> Figure:
+    """The figure that the command line asks for.
+
+    Raises:
+        FileNotFoundError, ValueError: what was found, what was expected, how to mend it.
+    """
+    if options.out.suffix not in FORMATS:
+        raise ValueError(f"--out {options.out}: expected a name with {' or '.join(FORMATS)}")
+    for image in options.images:
+        if not image.is_file():
+            raise FileNotFoundError(f"there is no image {image}")
+        Image.open(image).close()
+    titles = options.titles or [title_of(run) for run in options.runs]
+    if len(titles) != len(options.runs):
+        raise ValueError(f"{len(titles)} --titles for {len(options.runs)} runs; give one for each")
+    columns: list[list[Picture]] = []
+    for run in options.runs:
+        model, cfg = load_detector(run, get_device())
+        if options.annotations and not columns:
+            titles = ["Ground truth", *titles]
+            columns.append(ground_truth(options.annotations, options.images, categories_of(cfg)))
+        columns.append(detections_of(model, cfg, options.images, options.score_threshold))
+    return side_by_side(list(zip(*columns, strict=True)), titles)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m transfer.visualize",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run")
+    parser.add_argument("--images", type=Path, nargs="+", required=True, metavar="FILE")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=".png or .pdf")
+    parser.add_argument("--titles", nargs="+", help="of the columns; default: the methods' names")
+    parser.add_argument(
+        "--annotations",
+        type=Path,
+        metavar="FILE",
+        help="COCO-style annotations of the images: a first column with the ground truth",
+    )
+    parser.add_argument("--score-threshold", type=float, default=0.5, metavar="S", help="in 0..1")
+    options = parser.parse_args(arguments)
+    try:
+        figure = compare(options)
+    except (ValueError, OSError) as error:
+        print(f"transfer.visualize: {error}", file=sys.stderr)
+        return 2
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=options.out.suffix[1:])
+    write_atomically(options.out, buffer.getvalue())
+    print(f"wrote {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

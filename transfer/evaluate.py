@@ -1,0 +1,165 @@
+"""``tools/dist_test.sh CONFIG CHECKPOINT``: the figures of a stored detector -> evaluation.json.
+
+The validation that ends a training, done again: the same images, metric and code, so the same
+figures to the last bit. The names that ``--cfg-options`` may set are those of the training; of them
+``backbone_file`` and ``data_root`` matter here.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import sys
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, DictAction
+from mmengine.dist import is_main_process
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from pretrain.launch import load_config
+from pretrain.processes import join_processes
+from pretrain.resume import LAST
+from results.environment import git_commit, package_versions, processor
+from results.record import FILE_NAME, RunRecord, sha256_file, write_atomically
+from transfer.hooks import PER_CATEGORY, short_names
+from transfer.prepare import DatasetSummary
+from transfer.stored_detector import check_config, load_weights
+from transfer.train import check_dataset, prepare_backbone
+
+TRAINING = (
+    "train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler", "test_dataloader",
+    "test_cfg", "test_evaluator", "load_from",
+)  # fmt: skip
+
+
+def prepare(cfg: Config) -> DatasetSummary:
+    """Leave of a config what a validation needs, and check its inputs.
+
+    Raises:
+        ValueError, FileNotFoundError: what was found, what was expected, how to mend it.
+    """
+    prepare_backbone(cfg)
+    dataset = cfg.val_dataloader.dataset
+    summary = check_dataset(cfg, dataset)
+    cfg.val_evaluator.ann_file = str(summary.annotation_file)
+    for name in TRAINING:
+        cfg[name] = None
+    cfg.default_hooks.checkpoint = None
+    cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook.type == "DetectionPictures"]
+    cfg.randomness = {"seed": cfg.seed}
+    return summary
+
+
+def evaluate(cfg: Config, path: Path) -> tuple[dict[str, float], dict[str, Any]]:
+    """Validate a checkpoint.
+
+    Args:
+        cfg: after :func:`prepare`.
+        path: of the checkpoint.
+
+    Returns:
+        The metrics in percent, under the run record's names; and, on the main process, those of
+        every category (see :class:`transfer.metrics.CocoAP`).
+
+    Raises:
+        ValueError: from :func:`transfer.stored_detector.load_weights`.
+    """
+    runner = Runner.from_cfg(cfg)
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    load_weights(model, path)
+    metrics = short_names(runner.val())
+    return metrics, runner.val_loop.evaluator.metrics[0].per_category
+
+
+def update_record(
+    path: Path, meta: dict[str, Any], metrics: dict[str, float], per_category: dict[str, Any]
+) -> Path:
+    """Put the figures of a run's last checkpoint into the record beside it.
+
+    Raises:
+        FileNotFoundError: there is no record.
+        ValueError: the record is of another run, or the checkpoint is not its last.
+    """
+    folder = path.parent
+    if not (folder / FILE_NAME).is_file():
+        raise FileNotFoundError(f"--record: {folder} has no {FILE_NAME}; the run has not finished")
+    record = RunRecord.read(folder / FILE_NAME)
+    last = Path((folder / LAST).read_text().strip()).name
+    if hashlib.sha256(meta["config_text"].encode()).hexdigest() != record.config_hash:
+        raise ValueError(f"--record: {folder / FILE_NAME} is of another run than {path.name}")
+    if path.name != last:
+        raise ValueError(
+            f"--record: a record has the figures of the end of its run; evaluate {folder / last}"
+        )
+    write_atomically(folder / PER_CATEGORY, json.dumps(per_category, indent=2).encode())
+    artifacts = record.artifacts | {"per_category": PER_CATEGORY}
+    return dataclasses.replace(record, metrics=metrics, artifacts=artifacts).write(folder)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command; ends with status 1 and one line where the user is at fault."""
+    args = _parser().parse_args(arguments)
+    path = Path(args.checkpoint)
+    args.work_dir = args.work_dir or str(path.parent / f"evaluation_{path.stem}")
+    begun = time.monotonic()
+    try:
+        cfg = load_config(args)
+        world_size = join_processes(args.launcher)
+        summary = prepare(cfg)
+        meta = check_config(path, cfg)
+        metrics, per_category = evaluate(cfg, path)
+        if not is_main_process():
+            return
+        evaluation = {
+            "checkpoint": str(path),
+            "checkpoint_sha256": sha256_file(path),
+            "iterations": meta["iter"],
+            "config": cfg.config_file,
+            "method": cfg.method,
+            "encoder": cfg.model.backbone.encoder,
+            "backbone_sha256": cfg.get("backbone_sha256"),
+            "annotations": str(summary.annotation_file),
+            "annotations_sha256": summary.fingerprint,
+            "images": summary.images,
+            "metrics": metrics,
+            "per_category": per_category,
+            "world_size": world_size,
+            "hardware": processor(),
+            "versions": package_versions(),
+            "git_commit": git_commit(),
+            "wall_time_s": round(time.monotonic() - begun, 1),
+            "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+        target = Path(cfg.work_dir) / "evaluation.json"
+        write_atomically(target, (json.dumps(evaluation, indent=2) + "\n").encode())
+        print(f"wrote {target}", flush=True)
+        if args.record:
+            print(f"updated {update_record(path, meta, metrics, per_category)}", flush=True)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}" if is_main_process() else 1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Evaluate a stored detector.")
+    parser.add_argument("config", help="config file that the detector was trained with")
+    parser.add_argument("checkpoint", help="epoch_N.pth, iter_N.pth or best_*.pth of its run")
+    parser.add_argument(
+        "--work-dir", help="what is written; default: evaluation_CHECKPOINT beside the checkpoint"
+    )
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="also put the figures into the record of the run that the checkpoint lies in",
+    )
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="NAME=VALUE")
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none")
+    parser.set_defaults(resume=None)
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Are the images as large as the annotation file says? Their headers are read, not their pixels."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+WORKERS = 16  # threads; most of their time they wait for the disk or the network
+
+
+def check_sizes(folder: Path, images: Sequence[dict[str, Any]], progress: bool = False) -> None:
+    """Compare every image's size with its entry.
+
+    Args:
+        folder: what the file names are relative to.
+        images: the ``images`` of a COCO-style annotation file.
+        progress: show a progress bar with the remaining time on stderr.
+
+    Raises:
+        ValueError: images of another size, or that are none; names the first five.
+    """
+    bar = {"total": len(images), "desc": f"sizes in {folder.name}", "unit": "image"}
+    with ThreadPoolExecutor(WORKERS) as pool:
+        found = pool.map(partial(_fault, folder), images)
+        faults = [
+            fault for fault in tqdm(found, **bar, disable=not progress, mininterval=1) if fault
+        ]
+    if faults:
+        more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
+        raise ValueError(
+            f"{folder}: {len(faults)} of {len(images)} images are not what the annotations say: "
+            f"{'; '.join(faults[:5])}{more}. Boxes and masks would lie elsewhere: unpack the "
+            "images again, and take those that the annotations were made for, not resized ones"
+        )
+
+
+def _fault(folder: Path, entry: dict[str, Any]) -> str | None:
+    try:
+        with Image.open(os.path.join(folder, entry["file_name"])) as image:
+            width, height = image.size
+    except (OSError, SyntaxError) as error:
+        return f"{entry['file_name']} cannot be read ({type(error).__name__})"
+    if (width, height) == (entry["width"], entry["height"]):
+        return None
+    listed = f"{entry['width']}x{entry['height']}"
+    return f"{entry['file_name']} has {width}x{height} pixels, listed are {listed}"

@@ -1,0 +1,167 @@
+"""What a detector is judged by: COCO's box and mask AP, on Cityscapes that of its own tool too.
+
+mmdetection's ``CocoMetric`` collects the detections and pycocotools evaluates them. The figures are
+read from pycocotools itself, since ``CocoMetric`` rounds them to a tenth of a percent, gives -1
+where there is nothing to find, nothing at all where nothing was found, and with ``classwise`` it
+writes the masks' AP of a category over that of its boxes.
+"""
+
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from mmdet.evaluation import CocoMetric
+from mmdet.registry import METRICS
+from mmengine.fileio import load
+from mmengine.logging import MMLogger
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from transfer.cityscapes_ap import Prediction, instance_ap
+from transfer.prepare_cityscapes import PICTURE, TRUTH
+
+# The twelve of cocodataset.org/#detection-eval, in the order of pycocotools' stats.
+FIGURES = (
+    "ap", "ap50", "ap75", "ap_s", "ap_m", "ap_l", "ar1", "ar10", "ar100", "ar_s", "ar_m", "ar_l",
+)  # fmt: skip
+KINDS = {"bbox": "box", "segm": "mask"}  # pycocotools' name -> ours
+MAX_DETECTIONS = (1, 10, 100)  # per image; what ar1, ar10 and ar100 are named after
+
+Figures = dict[str, float]
+Results = list[tuple[dict[str, Any], dict[str, Any]]]  # (about the image, detections) each
+
+
+@METRICS.register_module()
+class CocoAP(CocoMetric):
+    """``box_ap``, ``box_ap50``, ... ``mask_ar_l`` in percent; one that is not defined is left out.
+
+    After an evaluation ``per_category`` holds, on the main process, the first six figures of every
+    category: ``{"box": {"person": {"ap": 40.1, ...}, ...}, "mask": ...}``.
+
+    Args:
+        ann_file: COCO-style annotation file. Of its images those count that were evaluated.
+    """
+
+    def __init__(self, ann_file: str) -> None:
+        super().__init__(ann_file, metric=list(KINDS), proposal_nums=MAX_DETECTIONS)
+        self.per_category: dict[str, dict[str, Figures]] = {}
+
+    def compute_metrics(self, results: Results) -> Figures:
+        truths, detected = zip(*results, strict=True)
+        truth: COCO = self._coco_api
+        self.cat_ids = truth.getCatIds(catNms=self.dataset_meta["classes"])  # by label
+        image_ids = [image["img_id"] for image in truths]
+        with TemporaryDirectory() as folder:
+            files = self.results2json(detected, f"{folder}/detections")
+            detections = {kind: load(files[kind]) for kind in KINDS}
+        for detection in detections["segm"]:
+            del detection["bbox"]  # else its area, not the mask's, says what is small
+        figures = {}
+        for kind, name in KINDS.items():
+            with redirect_stdout(StringIO()):
+                evaluation = evaluate(truth, detections[kind], kind, self.cat_ids, image_ids)
+            with redirect_stdout(StringIO()) as summary:
+                evaluation.summarize()
+            MMLogger.get_current_instance().info(f"{name} AP\n{summary.getvalue().rstrip()}")
+            for figure, value in zip(FIGURES, evaluation.stats, strict=True):
+                if value >= 0:
+                    figures[f"{name}_{figure}"] = percent(value)
+            self.per_category[name] = by_category(truth, evaluation)
+        return figures
+
+
+@METRICS.register_module()
+class CityscapesAP(CocoAP):
+    """Beside COCO's figures ``cityscapes_ap`` and ``cityscapes_ap50``, cityscapesScripts' own.
+
+    ``per_category["cityscapes"]`` holds both for every class. The instance ids are read from
+    ``gtFine``, beside the ``leftImg8bit`` that the images come from.
+    """
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        before = len(self.results)
+        super().process(data_batch, data_samples)
+        for (image, _), sample in zip(self.results[before:], data_samples, strict=True):
+            image["instance_ids"] = str(instance_ids_file(Path(sample["img_path"])))
+
+    def compute_metrics(self, results: Results) -> Figures:
+        figures = super().compute_metrics(results)
+        names = [category["name"] for category in self._coco_api.loadCats(self.cat_ids)]
+        predictions = {
+            Path(image["instance_ids"]): [
+                Prediction(names[label], float(score), mask)
+                for label, score, mask in zip(
+                    found["labels"], found["scores"], found["masks"], strict=True
+                )
+            ]
+            for image, found in results
+        }
+        table = {
+            name: {figure: percent(value) for figure, value in values.items()}
+            for name, values in instance_ap(predictions, progress=True).items()
+        }
+        average = table.pop("average")
+        self.per_category["cityscapes"] = table
+        return figures | {f"cityscapes_{figure}": value for figure, value in average.items()}
+
+
+def instance_ids_file(picture: Path) -> Path:
+    """leftImg8bit/<split>/<city>/<name>_leftImg8bit.png -> its *_instanceIds.png under gtFine."""
+    root, split, city = picture.parents[3], picture.parts[-3], picture.parts[-2]
+    return root / "gtFine" / split / city / (picture.name.removesuffix(PICTURE) + TRUTH)
+
+
+def evaluate(
+    truth: COCO,
+    detections: list[dict[str, Any]],
+    kind: str,
+    category_ids: Sequence[int],
+    image_ids: Sequence[int],
+) -> COCOeval:
+    """pycocotools' evaluation of detections in COCO's result format, up to ``summarize``.
+
+    Args:
+        truth: the annotations.
+        detections: may be empty, which pycocotools' own ``loadRes`` refuses.
+        kind: ``bbox`` or ``segm``.
+        category_ids: those that count.
+        image_ids: those that were looked at.
+    """
+    if detections:
+        found = truth.loadRes(detections)
+    else:
+        found = COCO()
+        found.dataset = {**truth.dataset, "annotations": []}
+        found.createIndex()
+    evaluation = COCOeval(truth, found, kind)
+    evaluation.params.catIds = list(category_ids)
+    evaluation.params.imgIds = list(image_ids)
+    evaluation.params.maxDets = list(MAX_DETECTIONS)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return evaluation
+
+
+def by_category(truth: COCO, evaluation: COCOeval) -> dict[str, Figures]:
+    """The six APs of each category in percent, those left out that are not defined."""
+    precision = evaluation.eval["precision"]  # (IoU, recall, category, area, most), or -1
+    table = {}
+    for place, category in enumerate(truth.loadCats(evaluation.params.catIds)):
+        of_all_sizes = precision[:, :, place, 0, -1]
+        parts = [of_all_sizes, of_all_sizes[0], of_all_sizes[5]]  # IoU 0.5 to 0.95, 0.5, 0.75
+        parts += [precision[:, :, place, area, -1] for area in (1, 2, 3)]
+        table[category["name"]] = {
+            figure: percent(np.mean(part[part > -1]))
+            for figure, part in zip(FIGURES, parts, strict=False)
+            if (part > -1).any()
+        }
+    return table
+
+
+def percent(fraction: float) -> float:
+    """A fraction in percent, without the last bits (99.99999999999999)."""
+    return round(100 * float(fraction), 9)

@@ -37,8 +37,7 @@ class AtomicCheckpoint(Hook):
     """Writes ``epoch_N.pth`` or ``iter_N.pth`` and names it in ``last_checkpoint``.
 
     The last one stays whole until the next is on the disk. On SIGTERM it writes one after the
-    iteration at hand and ends the run with exit status 75; a signal that reaches the loader's
-    workers too (torchrun's does) costs the work since the last one. For :class:`ResumableLoop`.
+    iteration at hand and ends the run with exit status 75. For :class:`ResumableLoop`.
 
     Args:
         interval: epochs or iterations from one to the next; the end of the run gets one anyhow.

@@ -10,7 +10,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from pretrain.encoders import Encoder, build_encoder
 from results.record import write_atomically
 
 FORMAT = "loco-transfer backbone"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no settings
 IMAGENET_MEAN = (
     0.485,
     0.456,
@@ -48,6 +48,7 @@ class Provenance:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     weights_sha256: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)  # units, decoder, ...; {}: not known
     format: str = FORMAT
     format_version: int = FORMAT_VERSION
 
@@ -152,7 +153,9 @@ def _open(path: str | Path) -> Any:
 
 def _parse(metadata: Mapping[str, str] | None, path: str | Path) -> Provenance:
     metadata = metadata or {}
-    names = {field.name for field in fields(Provenance)}
+    names = {each.name for each in fields(Provenance)}
+    if metadata.get("format_version") == "1":
+        metadata = {**metadata, "settings": "{}"}
     missing = sorted(names - metadata.keys())
     if missing:
         raise ValueError(
@@ -160,10 +163,10 @@ def _parse(metadata: Mapping[str, str] | None, path: str | Path) -> Provenance:
             "no result could be tied to it. Make a backbone file with `python -m pretrain.export`"
         )
     values = {key: json.loads(metadata[key]) for key in names}
-    if values["format"] != FORMAT or values["format_version"] != FORMAT_VERSION:
+    if values["format"] != FORMAT or values["format_version"] not in (1, FORMAT_VERSION):
         raise ValueError(
             f"{path} is '{values['format']}' version {values['format_version']}; this release "
-            f"reads '{FORMAT}' version {FORMAT_VERSION}"
+            f"reads '{FORMAT}' up to version {FORMAT_VERSION}"
         )
     values.update({key: tuple(values[key]) for key in ("deviations", "mean", "std")})
     return Provenance(**values)

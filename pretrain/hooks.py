@@ -22,6 +22,7 @@ from results.record import write_atomically
 
 LOSSES = "losses.csv"
 BACKBONE = "backbone.safetensors"
+SETTINGS = ("units", "decoder", "temperature", "sharing")  # what Tables 4 and 5 vary
 
 
 @HOOKS.register_module()
@@ -124,25 +125,26 @@ class PretrainRecord(RecordHook):
             },
             "metrics": self._last_losses,
             "artifacts": {"losses": LOSSES, "backbone": BACKBONE},
+            "settings": provenance.settings,
         }
 
     def _provenance(self, runner: Runner, epochs: int) -> Provenance:
         cfg = runner.cfg
         dataset = runner.train_dataloader.dataset
+        did = found(cfg, dataset.name, len(dataset), epochs)
         return Provenance(
             method=cfg.method,
             encoder=cfg.model.encoder,
             epochs=epochs,
             dataset=dataset.name,
             dataset_fingerprint=dataset.metainfo["fingerprint"],
-            deviations=deviations(
-                cfg.protocol.states, found(cfg, dataset.name, len(dataset), epochs)
-            ),
+            deviations=deviations(cfg.protocol.states, did),
             config_hash=config_hash(cfg),
             git_commit=git_commit(),
             seed=runner.seed,
             mean=tuple(cfg.model.data_preprocessor.mean),
             std=tuple(cfg.model.data_preprocessor.std),
+            settings={name: did[name] for name in SETTINGS},
         )
 
 
@@ -157,7 +159,7 @@ def found(cfg: Config, dataset: str, images: int, epochs: int) -> dict[str, Any]
         "units": cfg.model.units,
         "decoder": dict(cfg.model.decoder),
         "temperature": cfg.model.temperature,
-        "sharing": cfg.model.get("sharing"),
+        "sharing": dict(cfg.model.sharing) if cfg.model.get("sharing") else None,
     }
 
 

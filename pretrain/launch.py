@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from pretrain.atomic_files import NotWritten
 from pretrain.orphans import end_children_with_this_process
 from pretrain.processes import join_processes
+from pretrain.refresh import refresh_tables
 from pretrain.resume import LAST, checkpoint_to_resume
 from results.record import FILE_NAME, RunRecord, remove_partials
 
@@ -25,7 +26,9 @@ CIRCUMSTANCES = (
     "work_dir", "launcher", "resume", "load_from", "log_level", "config_file", "default_hooks",
     "log_processor",
 )  # fmt: skip
-LOADING = ("num_workers", "persistent_workers", "pin_memory", "prefetch_factor")  # likewise
+LOADING = (
+    "num_workers", "persistent_workers", "pin_memory", "prefetch_factor", "worker_init_fn",
+)  # fmt: skip  # likewise
 
 
 def argument_parser(description: str, default_config: str | None = None) -> argparse.ArgumentParser:
@@ -75,6 +78,8 @@ def main(
             print(
                 f"{cfg.work_dir} holds the finished run of this config; nothing to do", flush=True
             )
+            if is_main_process():
+                refresh_tables(Path(cfg.work_dir))
             return
         lock = lock_folder(Path(cfg.work_dir)) if is_main_process() else None
         if args.resume:
@@ -86,6 +91,8 @@ def main(
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}" if is_main_process() else 1)
     end_children_with_this_process()
+    for loader in (cfg[name] for name in cfg if name.endswith("_dataloader") and cfg[name]):
+        loader.worker_init_fn = {"type": "leave_sigterm_to_the_run"}
     with lock or nullcontext():
         try:
             runner = Runner.from_cfg(cfg)
@@ -95,6 +102,8 @@ def main(
             runner.train()
         except NotWritten as error:
             sys.exit(f"error: {error}")
+    if is_main_process():
+        refresh_tables(Path(cfg.work_dir))
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -84,6 +84,7 @@ class LinearRecord(RecordHook):
             "backbone": None if cfg.method == "random" else backbone,
             "metrics": self._metrics,
             "artifacts": {"features": FEATURES},
+            "settings": provenance.settings,
         }
 
 

@@ -253,7 +253,7 @@ def test_a_checkpoint_of_another_program_is_refused(checkpoints, tmp_path):
 # python -c DRIVER SIGNAL MOMENT MODULE ARGUMENTS: the signal comes when a file that is complete is
 # about to get its name. MOMENT is a checkpoint, or "last_checkpoint:CHECKPOINT".
 DRIVER = """
-import os, runpy, sys
+import os, runpy, signal, sys
 number, moment, module = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 rename = os.replace
 def replace(source, target):
@@ -261,7 +261,8 @@ def replace(source, target):
     if now == "last_checkpoint":
         now += ":" + os.path.basename(open(source).read())
     if now == moment:
-        os.kill(os.getpid(), number)
+        group = number == signal.SIGTERM  # as torchrun sends it, to the loader's workers too
+        os.killpg(os.getpgrp(), number) if group else os.kill(os.getpid(), number)
     rename(source, target)
 os.replace = replace
 sys.argv = [module, *sys.argv[4:]]
@@ -271,7 +272,9 @@ runpy.run_module(module, run_name="__main__")
 
 def killed(number, moment, module, arguments):
     command = [sys.executable, "-c", DRIVER, str(int(number)), moment, module, *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=300, start_new_session=True
+    )
     assert done.returncode == (75 if number == signal.SIGTERM else -number), done.stderr[-3000:]
 
 

@@ -1,0 +1,57 @@
+"""The tables beside the runs, brought up to date when a run has ended well.
+
+The launchers ask for it: ``REFRESH_TABLES`` in the environment is 0 for no, 1 for the folder
+``tables`` beside the run's own, or names another folder; 1 is their default.
+"""
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from results.record import FILE_NAME
+
+VARIABLE = "REFRESH_TABLES"
+LONGEST_SECONDS = 600  # ten thousand records take a few
+
+
+def refresh_tables(work_dir: Path) -> None:
+    """Write tables, figures and report of all runs beside ``work_dir``, unless they are up to date.
+
+    Of runs that end at the same time one waits for the other, and reads both records. A fault is
+    printed; it never is the run's.
+    """
+    wanted = os.environ.get(VARIABLE, "0")
+    if wanted == "0":
+        return
+    beside = work_dir.absolute().parent
+    out = beside / "tables" if wanted == "1" else Path(wanted)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with (out / ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _refresh(sorted(beside.glob(f"*/{FILE_NAME}")), out)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        told = getattr(error, "stderr", None) or str(error)
+        mend = f"write them with: python -m results {beside} --out {out}"
+        print(f"the tables in {out} are not up to date: {told.strip()}; {mend}", flush=True)
+
+
+def _refresh(records: list[Path], out: Path) -> None:
+    """``.refreshed`` is as old as the moment before the records of the last time were read."""
+    begun, refreshed = out / ".begun", out / ".refreshed"
+    read = refreshed.stat().st_mtime_ns if refreshed.is_file() else 0
+    if all(record.stat().st_mtime_ns < read for record in records):
+        return
+    begun.touch()
+    subprocess.run(
+        [sys.executable, "-m", "results", *map(str, records), "--out", str(out)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=LONGEST_SECONDS,
+    )
+    begun.replace(refreshed)
+    print(f"wrote the tables of {len(records)} runs in {out}", flush=True)

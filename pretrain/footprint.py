@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 
-from pretrain.encoders import ENCODERS
-from pretrain.footprint_plot import memory_against_time
-from pretrain.footprint_table import table
-from pretrain.stage_costs import stage_costs
-from pretrain.step_cost import (
+from pretrain.costs.architecture import architecture
+from pretrain.costs.footprint_plot import memory_against_time
+from pretrain.costs.footprint_table import table
+from pretrain.costs.stage_costs import stage_costs
+from pretrain.costs.step_cost import (
     METHODS,
     Workload,
     best_recomputation,
@@ -27,7 +27,8 @@ from pretrain.step_cost import (
     decoder_macs,
     work_parts,
 )
-from pretrain.step_time import StepTime, measure_steps
+from pretrain.costs.step_time import StepTime, measure_steps
+from pretrain.encoders import ENCODERS
 from results.environment import package_versions, processor
 
 # Multiply-adds of a step that recomputes, over those of SimCLR's step. The time ratio is higher by
@@ -173,6 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "precision": args.precision,
         "measured_batch_size": measured_batch,
         **stages,
+        "architecture": architecture(args.encoder, args.image_size),
         "methods": methods,
         "machine": machine,
         "versions": package_versions(),

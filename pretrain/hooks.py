@@ -13,9 +13,9 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from pretrain.export import Provenance, write_backbone
-from pretrain.launch import config_hash
 from pretrain.model import LocalContrastive
-from pretrain.recording import RecordHook
+from pretrain.running.launch import config_hash
+from pretrain.running.recording import RecordHook
 from results.environment import git_commit
 from results.protocol import deviations
 from results.record import write_atomically

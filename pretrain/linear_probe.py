@@ -18,13 +18,13 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
-from pretrain import launch
 from pretrain.export import read_provenance
-from pretrain.frozen_encoder import FrozenEncoder, write_random_backbone
-from pretrain.knn import check_vote
-from pretrain.labelled_images import LabelledFiles, centre_crop, read_splits
-from pretrain.linear_record import FEATURES_FOLDER, features_of, images_of
-from pretrain.stage_features import check_space
+from pretrain.images.labelled_images import LabelledFiles, centre_crop, read_splits
+from pretrain.readout.frozen_encoder import FrozenEncoder, write_random_backbone
+from pretrain.readout.knn import check_vote
+from pretrain.readout.linear_record import FEATURES_FOLDER, features_of, images_of
+from pretrain.readout.stage_features import check_space
+from pretrain.running import launch
 from results.record import FILE_NAME, RunRecord
 
 DESCRIPTION = "Linear classifiers and k-NN on a frozen encoder, at every stage (section 5.1)."

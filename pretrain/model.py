@@ -11,11 +11,11 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from pretrain import batch_colour
 from pretrain.cached_gradients import cached_backward
 from pretrain.compiled import compile_stages
 from pretrain.decoders import Decoder
 from pretrain.encoders import build_encoder
+from pretrain.images import batch_colour
 from pretrain.local_backward import OnReady, streamed_backward
 from pretrain.losses import info_nce
 from pretrain.memory_format import check_channels_last

@@ -10,9 +10,9 @@ from typing import Any
 from mmengine.config import Config
 
 from pretrain.encoders import build_encoder
-from pretrain.image_lists import ImageList
-from pretrain.launch import main, per_process
+from pretrain.images.image_lists import ImageList
 from pretrain.precision import check_precision
+from pretrain.running.launch import main, per_process
 from pretrain.units import build_units
 
 

@@ -10,6 +10,7 @@ import torch
 
 ROOT = Path(__file__).parent.parent
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("REFRESH_TABLES", "0")  # tests/test_refresh.py has it on
 torch.set_num_threads(1)
 
 

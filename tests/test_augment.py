@@ -10,9 +10,9 @@ from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from pretrain import batch_colour
-from pretrain.augment import SimCLRAugmentation, View, crop
-from pretrain.colour import IDENTITY, Colour, blur_kernel, distort, grey, kernel_side
+from pretrain.images import batch_colour
+from pretrain.images.augment import SimCLRAugmentation, View, crop
+from pretrain.images.colour import IDENTITY, Colour, blur_kernel, distort, grey, kernel_side
 
 # The operation at each place of Colour.factors, and how far whole levels may be off: torchvision
 # cuts off where we round, in saturation twice.

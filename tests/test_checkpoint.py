@@ -9,8 +9,8 @@ import pytest
 import torch
 import toy_training as toy
 
-from pretrain.atomic_files import AtomicFiles, NotWritten
-from pretrain.checkpoint import AtomicCheckpoint
+from pretrain.running.atomic_files import AtomicFiles, NotWritten
+from pretrain.running.checkpoint import AtomicCheckpoint
 from results.record import remove_partials
 
 HOOKS = [{"type": "Diary"}, {"type": "PlainCheckpoint"}]

@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from pretrain.augment import View
-from pretrain.colour import Colour
-from pretrain.data import TwoViewImages
-from pretrain.decode import UnreadableImage, decode, open_image, reduction
-from pretrain.image_lists import ImageList, fingerprint, list_images
+from pretrain.images.augment import View
+from pretrain.images.colour import Colour
+from pretrain.images.decode import UnreadableImage, decode, open_image, reduction
+from pretrain.images.image_lists import ImageList, fingerprint, list_images
+from pretrain.images.two_views import TwoViewImages
+from pretrain.images.unreadable import UnreadableImages
 from pretrain.model import TwoViewPreprocessor
-from pretrain.unreadable import UnreadableImages
 
 
 def photograph(height: int = 60, width: int = 80, seed: int = 0) -> Image.Image:
@@ -234,9 +234,9 @@ def test_views_of_a_reduced_jpeg_are_those_of_the_whole(tmp_path, monkeypatch):
         asked.append(scale)
         return decode(image, scale)
 
-    monkeypatch.setattr("pretrain.data.decode", spy)
+    monkeypatch.setattr("pretrain.images.two_views.decode", spy)
     reduced = plain[0]["views"].int()
-    monkeypatch.setattr("pretrain.data.decode", lambda image, scale: decode(image))
+    monkeypatch.setattr("pretrain.images.two_views.decode", lambda image, scale: decode(image))
     assert asked == [8]  # 0.5 x 800 x 1000 pixels, at least 550 a side
     assert (reduced - plain[0]["views"].int()).abs().float().mean() < 1.5
 

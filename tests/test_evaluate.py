@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pretrain.launch import config_text
+from pretrain.running.launch import config_text
 from results.record import RunRecord
 from transfer import evaluate, prepare_cityscapes, scenes
 from transfer.cityscapes_ap import Prediction, instance_ap

@@ -11,12 +11,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
-from pretrain import features, stage_features
 from pretrain.encoders import build_encoder
 from pretrain.export import load_backbone
-from pretrain.frozen_encoder import FrozenEncoder, chosen_stages, write_random_backbone
-from pretrain.labelled_images import LabelledImages, centre_crop
-from pretrain.stage_features import MANIFEST, StageFeatures
+from pretrain.images.labelled_images import LabelledImages, centre_crop
+from pretrain.readout import features, stage_features
+from pretrain.readout.frozen_encoder import FrozenEncoder, chosen_stages, write_random_backbone
+from pretrain.readout.stage_features import MANIFEST, StageFeatures
 from results.tsne import read_features
 
 

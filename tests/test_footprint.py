@@ -11,15 +11,13 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from pretrain import footprint, footprint_plot, step_cost
-from pretrain.encoders import ENCODERS, build_encoder
-from pretrain.flops import MultiplyAdds
-from pretrain.footprint_plot import LABELS, memory_against_time, where_it_pays
-from pretrain.footprint_table import TABLE_6, table, where_the_work_goes
-from pretrain.local_backward import streamed_backward
-from pretrain.losses import info_nce
-from pretrain.peak_memory import PeakMemory
-from pretrain.step_cost import (
+from pretrain import footprint
+from pretrain.costs import footprint_plot, step_cost
+from pretrain.costs.flops import MultiplyAdds
+from pretrain.costs.footprint_plot import LABELS, memory_against_time, where_it_pays
+from pretrain.costs.footprint_table import TABLE_6, table, where_the_work_goes
+from pretrain.costs.peak_memory import PeakMemory
+from pretrain.costs.step_cost import (
     METHODS,
     Workload,
     best_recomputation,
@@ -28,6 +26,9 @@ from pretrain.step_cost import (
     take_step,
     work_parts,
 )
+from pretrain.encoders import ENCODERS, build_encoder
+from pretrain.local_backward import streamed_backward
+from pretrain.losses import info_nce
 from pretrain.units import Unit
 
 MEASURED = Path(__file__).parent.parent / "results/measured"

@@ -8,9 +8,9 @@ import torch
 from sklearn.metrics import top_k_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from pretrain import knn
-from pretrain.accuracy import accuracies, true_class_ranks
-from pretrain.knn import knn_ranks, knn_votes
+from pretrain.readout import knn
+from pretrain.readout.accuracy import accuracies, true_class_ranks
+from pretrain.readout.knn import knn_ranks, knn_votes
 
 CLASSES = 7
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pretrain import processes
-from pretrain.processes import first_node, join_processes, read_slurm_environment
+from pretrain.running import processes
+from pretrain.running.processes import first_node, join_processes, read_slurm_environment
 from results.record import RunRecord
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -24,7 +24,7 @@ def test_the_layers_hold() -> None:
     [
         ("pretrain/losses.py", "import mmdet.apis", "pretrain knows nothing of mmdet"),
         ("pretrain/hooks.py", "from results import tables", "of results only what describes a run"),
-        ("pretrain/augment.py", "from transfer import splits", "pretrain knows nothing of mmdet"),
+        ("pretrain/images/decode.py", "import transfer.splits", "pretrain knows nothing of mmdet"),
         ("transfer/hooks.py", "from pretrain import losses", "transfer sees of pretrain"),
         ("transfer/hooks.py", "from results import load", "transfer sees of pretrain"),
         ("results/load.py", "import torch", "results imports neither"),

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 from run_records import SHA, make_record, write_records
 
-from results.linear_tables import all_tables, linear_tables
+from results.every_table import all_tables
+from results.linear_tables import linear_tables
 from results.load import load_records
 from results.paper import TABLE1
 from results.report import render_report

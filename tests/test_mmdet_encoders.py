@@ -105,7 +105,7 @@ def test_a_frozen_leaf(path):
 
 def test_every_row_of_table_2_has_its_leaf():
     leaves = {(cfg.method, cfg.model.backbone.encoder) for cfg in map(read, FROZEN_1X)}
-    assert {row[1:] for row in TABLE2.rows} <= leaves
+    assert {row[1:3] for row in TABLE2.rows} <= leaves
 
 
 @pytest.mark.parametrize("encoder", DETECTORS)

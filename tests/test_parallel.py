@@ -13,7 +13,7 @@ from mmengine.model import convert_sync_batchnorm
 from mmengine.registry import DATA_SAMPLERS
 from torch.utils.data import BatchSampler
 
-import pretrain.sampler  # noqa: F401  (registers the config's sampler)
+import pretrain.running.sampler  # noqa: F401  (registers the config's sampler)
 from pretrain.encoders import build_encoder
 from pretrain.lars import ExcludeBiasAndNorm
 from pretrain.model import LocalContrastive

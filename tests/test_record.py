@@ -23,7 +23,7 @@ def test_round_trip_keeps_every_field(tmp_path):
     assert record.write(tmp_path / "deep" / FILE_NAME) == tmp_path / "deep" / FILE_NAME
     assert RunRecord.read(tmp_path / "deep" / FILE_NAME) == record
     stored = json.loads((tmp_path / "deep" / FILE_NAME).read_text())
-    assert stored["schema_version"] == SCHEMA_VERSION == 1
+    assert stored["schema_version"] == SCHEMA_VERSION == 2
     assert stored["deviations"] == ["1 epoch instead of 12", "ü & <b>"]
 
 
@@ -74,7 +74,7 @@ def test_numpy_numbers_and_lists_become_plain(tmp_path):
         ({"method": "random", "backbone": {"sha256": SHA}}, "backbone: found one with .*random"),
         ({"backbone": None}, "backbone: lacks path, sha256, provenance"),
         ({"backbone": {"path": "x", "sha256": "y", "provenance": {}}}, r"backbone\['sha256'\]"),
-        ({"schema_version": 2}, "schema_version: found 2, expected one of 1"),
+        ({"schema_version": 3}, "schema_version: found 3, expected one of 2"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(changes, message):
@@ -106,7 +106,9 @@ def test_reading_names_file_fault_and_expectation(tmp_path):
     refused("{", "not a JSON file", "expected a run record")
     refused("[" * 100_000, "not a JSON file")
     refused("[1]", "found a JSON list")
-    refused(good | {"schema_version": 2}, "schema_version 2 is newer than 1", "update")
+    refused(good | {"schema_version": 3}, "schema_version 3 is newer than 2", "update")
+    refused(good | {"schema_version": 0}, "schema_version: found 0, expected one of 2")
+    refused(good | {"schema_version": [1]}, "schema_version: found [1]")
     refused(good | {"gpu": 1}, "unknown: gpu")
     refused({k: v for k, v in good.items() if k != "seed"}, "missing: seed")
     refused(good | {"seed": 1.5}, "seed: found 1.5 (float), expected int")

@@ -13,11 +13,11 @@ import torch
 import toy_training as toy
 from mmengine.dataset import DefaultSampler
 
-from pretrain.launch import config_text, lock_folder
-from pretrain.random_state import SeededSamples, seed_everything
-from pretrain.resume import checkpoint_to_resume, differences
-from pretrain.sampler import EpochKeySampler, ResumableBatches
-from pretrain.train_loop import resumable
+from pretrain.running.launch import config_text, lock_folder
+from pretrain.running.random_state import SeededSamples, seed_everything
+from pretrain.running.resume import checkpoint_to_resume, differences
+from pretrain.running.sampler import EpochKeySampler, ResumableBatches
+from pretrain.running.train_loop import resumable
 from results.record import RunRecord
 
 ROOT = Path(__file__).parent.parent
@@ -304,8 +304,8 @@ def test_no_worker_outlives_a_killed_run(tmp_path):
     code = f"""
 import os, signal, sys, time
 from pathlib import Path
-from pretrain.launch import lock_folder
-from pretrain.orphans import end_children_with_this_process
+from pretrain.running.launch import lock_folder
+from pretrain.running.orphans import end_children_with_this_process
 lock = lock_folder(Path({str(tmp_path)!r}))
 end_children_with_this_process()
 if os.fork() == 0:

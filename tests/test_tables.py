@@ -6,19 +6,19 @@ import re
 import shutil
 import subprocess
 from decimal import Decimal
-from pathlib import Path
 
 import pandas as pd
 import pytest
 from run_records import SHA, make_record, paper_table2_records, write_records
 
+from results.backbone import backbone_deviations
+from results.cells import RowKey, rounded
 from results.labels import EM_DASH, METHODS, METRICS
 from results.load import load_records
-from results.paper import TABLE2, _paper, backbone_deviations
-from results.tables import to_tenths, transfer_table, transfer_tables
+from results.paper import TABLE2
+from results.tables import transfer_table, transfer_tables
 from results.writers import FORMATS, to_csv, to_html, to_latex, to_markdown, to_values_csv
 
-PAPER_TEXT = Path(__file__).parents[2] / "shared" / "paper" / "loco.txt"
 DEMO = {"encoder": "resnet_tiny", "protocol": "demo_frozen", "dataset": "scenes_coco"}
 LATIN = "".join(map(chr, range(0xA0, 0x100)))
 HOSTILE = r"""<script>alert(1)</script> & 100% $x_1$ {\input{x}} ~^#|`*"'"""
@@ -47,54 +47,6 @@ def box(table, method, **keys):
 # ---- the paper's numbers
 
 
-def printed_in_the_paper(number: int) -> list[list[str]]:
-    """Rows of a table of the paper's text, from its heading line to its caption."""
-    lines = PAPER_TEXT.read_text().splitlines()
-    end = next(i for i, line in enumerate(lines) if line.startswith(f"Table {number}: "))
-    start = max(i for i in range(end) if lines[i].startswith(("Method\t", "Pretrain\t")))
-    return [line.split("\t") for line in lines[start:end] if "\t" in line]
-
-
-@pytest.mark.skipif(not PAPER_TEXT.is_file(), reason=f"the paper's text is not at {PAPER_TEXT}")
-@pytest.mark.parametrize(("number", "labels", "cells"), [(1, 2, 11), (2, 2, 52), (3, 1, 32)])
-def test_paper_csv_is_what_the_paper_prints(number, labels, cells):
-    rows, epochs = [], ""
-    for parts in printed_in_the_paper(number):
-        if heading := re.search(r"(100|800) E", " ".join(parts)):
-            epochs = heading[1]
-        values = [part for part in parts[labels:] if re.match(r"\d+\.\d", part)]
-        names = [re.sub(r" \[\d+\]", "", part) for part in parts[:labels]]
-        names += [epochs] if epochs and number != 1 else []
-        rows += [(" ".join(names), value) for value in values]
-    ours = _paper()[_paper()["table"] == number]
-    assert len(rows) == cells
-    assert list(zip(ours["row"], ours["printed"], strict=True)) == rows
-    assert all(
-        f"{v:.1f}" == p.split()[0] for v, p in zip(ours["value"], ours["printed"], strict=True)
-    )
-
-
-def test_the_paper_s_own_deltas_follow_our_rule_but_for_two():
-    """The difference of printed values gives every printed delta; Table 3 has two slips."""
-    frame = _paper()[_paper()["table"] > 1]
-    keys = ["table", "pretrain_epochs", "encoder", "dataset", "metric"]
-    simclr = frame[frame["method"] == "simclr"].set_index(keys)["value"]
-    slips = []
-    deltas = 0
-    for _, row in frame.iterrows():
-        if found := re.search(r"\((.+)\)", row["printed"]):
-            deltas += 1
-            difference = to_tenths(row["value"]) - to_tenths(simclr[tuple(row[keys])])
-            if f"{difference:+}" != found[1]:
-                slips.append((row["table"], row["row"], row["column"], f"{difference:+}"))
-                assert "not the difference" in row["note"]
-    assert deltas == 32 + 16
-    assert slips == [
-        (3, "Ours 100", "COCO-10K AP^bb", "+0.5"),
-        (3, "Ours 100", "COCO-10K AP", "+0.3"),
-    ]
-
-
 def test_table_2_is_rebuilt_as_printed(tmp_path):
     table = tables_of(tmp_path, *paper_table2_records())["table2"]
     expected = {}
@@ -115,7 +67,9 @@ def test_table_2_is_rebuilt_as_printed(tmp_path):
         assert found["text"] == printed
     order = list(dict.fromkeys(TABLE2.rows))
     found = table.cells.drop_duplicates("row")[["pretrain_epochs", "method", "encoder"]]
-    assert [(None if pd.isna(e) else e, m, a) for e, m, a in found.itertuples(index=False)] == order
+    assert [
+        RowKey(None if pd.isna(e) else e, m, a) for e, m, a in found.itertuples(index=False)
+    ] == order
     assert table.cells["block"].unique().tolist() == [
         "",
         "Backbone weights with 100 Epochs",
@@ -249,7 +203,7 @@ def test_bold_is_the_best_of_block_and_column_ties_included(tmp_path):
     ("value", "printed"), [(29.25, "29.3"), (29.35, "29.4"), (0.049, "0.0"), (2.449999, "2.4")]
 )
 def test_halves_go_up_whatever_the_binary_fraction(value, printed):
-    assert to_tenths(value) == Decimal(printed)
+    assert rounded(value) == Decimal(printed)
 
 
 def test_deltas_subtract_what_is_printed(tmp_path):
@@ -423,5 +377,7 @@ def test_html_marks_values_links_and_missing_cells(tmp_path):
 def test_every_column_asked_for_is_there_even_without_runs(tmp_path):
     frame = load(tmp_path, make_record())
     columns = [(dataset, metric) for dataset in ("coco2017", "other") for metric in METRICS]
-    cells = transfer_table(frame, columns, rows=[(100, "loco", "resnet50"), (100, "gim", "x")])
+    cells = transfer_table(
+        frame, columns, rows=[RowKey(100, "loco", "resnet50"), RowKey(100, "gim", "x")]
+    )
     assert len(cells) == 8 and (cells["text"] != EM_DASH).sum() == 2

@@ -132,8 +132,10 @@ def test_a_frozen_tensor_that_moved_stops_the_run(coco, backbone_file, tensor):
     check.before_run(Stub(model))
     check.before_train(Stub(model))
     with torch.no_grad():
-        value = model.backbone.encoder.state_dict()[tensor].flatten()[:1].set_(
-            model.backbone.encoder.state_dict()[tensor].untyped_storage()
+        value = (
+            model.backbone.encoder.state_dict()[tensor]
+            .flatten()[:1]
+            .set_(model.backbone.encoder.state_dict()[tensor].untyped_storage())
         )
         value[0] = torch.nextafter(value[0], torch.tensor(torch.inf))  # a single bit
     with pytest.raises(RuntimeError, match=f"1 frozen tensors changed.*{tensor}"):

@@ -25,7 +25,7 @@ from torch import nn
 
 from pretrain.encoders import build_encoder
 from pretrain.export import IMAGENET_MEAN, IMAGENET_STD, Provenance, write_backbone
-from pretrain.launch import argument_parser, load_config
+from pretrain.running.launch import argument_parser, load_config
 from results.paper import TABLE2, TABLE3
 from results.protocol import deviations
 from results.record import RunRecord

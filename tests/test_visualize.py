@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from PIL import Image
 
-from pretrain.launch import config_text
+from pretrain.running.launch import config_text
 from transfer import visualize
 from transfer.drawing import _colour, draw_detections
 from transfer.stored_detector import load_detector

@@ -12,7 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
 from mmengine.runner import Runner
 
-import pretrain.checkpoint  # noqa: F401
+import pretrain.running.checkpoint  # noqa: F401
 
 SAMPLES, BATCH, EPOCHS = 10, 2, 3
 EPOCH_LENGTH = SAMPLES // BATCH

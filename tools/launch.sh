@@ -36,6 +36,7 @@ fi
 
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # threads that spin while they wait stall a busy machine
 export PYTHONUNBUFFERED=1
+export REFRESH_TABLES=${REFRESH_TABLES:-1} # 0: a run that ends well leaves the tables beside it alone
 if ((processes * nodes == 1)); then
     exec "$python" -m "$module" "$config" "$@"
 fi

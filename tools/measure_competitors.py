@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from pretrain.colour import kernel_side
-from pretrain.data import TwoViewImages
 from pretrain.export import IMAGENET_MEAN, IMAGENET_STD
-from pretrain.image_lists import list_images
+from pretrain.images.colour import kernel_side
+from pretrain.images.image_lists import list_images
+from pretrain.images.two_views import TwoViewImages
 from pretrain.model import TwoViewPreprocessor
 
 

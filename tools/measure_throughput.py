@@ -33,7 +33,7 @@ from measure_competitors import LOADERS
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from pretrain.image_lists import list_images
+from pretrain.images.image_lists import list_images
 from results.environment import git_commit, package_versions, processor
 
 Clock = Callable[[], float]

@@ -27,9 +27,9 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from pretrain.costs.peak_memory import MIB, PeakMemory
 from pretrain.encoders import Encoder, build_encoder
 from pretrain.export import IMAGENET_MEAN, IMAGENET_STD, Provenance, write_backbone
-from pretrain.peak_memory import MIB, PeakMemory
 from results.environment import package_versions, processor
 from transfer.scenes import write_coco
 

@@ -30,6 +30,7 @@ read -ra more <<<"${SRUN_ARGS:-}"
 
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # threads that spin while they wait stall a busy machine
 export PYTHONUNBUFFERED=1
+export REFRESH_TABLES=${REFRESH_TABLES:-1} # 0: a run that ends well leaves the tables beside it alone
 exec srun --partition="$partition" --job-name="$job_name" --gres="${GRES:-gpu:$gpus_per_node}" \
     --ntasks="$gpus" --ntasks-per-node="$gpus_per_node" --cpus-per-task="${CPUS_PER_TASK:-8}" \
     --kill-on-bad-exit=1 "${more[@]}" "$python" -m "$module" "$config" --launcher slurm "$@"

@@ -20,9 +20,9 @@ from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from pretrain.launch import load_config
-from pretrain.processes import join_processes
-from pretrain.resume import LAST
+from pretrain.running.launch import load_config
+from pretrain.running.processes import join_processes
+from pretrain.running.resume import LAST
 from results.environment import git_commit, package_versions, processor
 from results.record import FILE_NAME, RunRecord, sha256_file, write_atomically
 from transfer.hooks import PER_CATEGORY, short_names

@@ -14,7 +14,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from pretrain.export import read_provenance, weights_sha256
-from pretrain.recording import RecordHook
+from pretrain.running.recording import RecordHook
 from results.protocol import deviations
 from results.record import write_atomically
 from transfer.backbones import TransferBackbone
@@ -135,9 +135,11 @@ class TransferRecord(RecordHook):
         cfg = runner.cfg
         backbone = None
         epochs = None
+        settings: dict[str, Any] = {}
         if cfg.backbone_file is not None:
             provenance = read_provenance(cfg.backbone_file)
             epochs = provenance.epochs
+            settings = provenance.settings
             backbone = {
                 "path": cfg.backbone_file,
                 "sha256": provenance.weights_sha256,
@@ -167,6 +169,7 @@ class TransferRecord(RecordHook):
             "backbone": backbone,
             "metrics": self._metrics,
             "artifacts": artifacts,
+            "settings": settings,
         }
 
 

@@ -11,8 +11,8 @@ from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from torch import nn
 
-from pretrain.launch import config_text
-from pretrain.resume import LAST, differences, read_meta
+from pretrain.running.launch import config_text
+from pretrain.running.resume import LAST, differences, read_meta
 
 
 def check_config(path: Path, cfg: Config) -> dict[str, Any]:

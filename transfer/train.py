@@ -13,7 +13,7 @@ from mmengine.config import Config, ConfigDict
 
 from pretrain.encoders import build_encoder
 from pretrain.export import Provenance, load_backbone
-from pretrain.launch import main, per_process
+from pretrain.running.launch import main, per_process
 from transfer.annotation_file import COCO_MEND
 from transfer.prepare import CITYSCAPES_MEND, DatasetSummary, check_coco
 from transfer.prepare_cityscapes import find_pairs

@@ -6,13 +6,13 @@ resize=... cache_features=... stages=... k=... global_batch_size=... seed=...
 
 custom_imports = dict(
     imports=[
-        "pretrain.frozen_encoder",
-        "pretrain.labelled_images",
-        "pretrain.linear_model",
-        "pretrain.linear_record",
-        "pretrain.stage_features",
-        "pretrain.checkpoint",
-        "pretrain.data_parallel",
+        "pretrain.readout.frozen_encoder",
+        "pretrain.images.labelled_images",
+        "pretrain.readout.linear_model",
+        "pretrain.readout.linear_record",
+        "pretrain.readout.stage_features",
+        "pretrain.running.checkpoint",
+        "pretrain.running.data_parallel",
     ]
 )
 default_scope = "mmengine"

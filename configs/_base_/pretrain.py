@@ -8,13 +8,13 @@ model.channels_last=True model.micro_batch_size=256
 custom_imports = dict(
     imports=[
         "pretrain.model",
-        "pretrain.data",
-        "pretrain.unreadable",
+        "pretrain.images.two_views",
+        "pretrain.images.unreadable",
         "pretrain.lars",
         "pretrain.precision",
         "pretrain.parallel",
         "pretrain.hooks",
-        "pretrain.checkpoint",
+        "pretrain.running.checkpoint",
     ]
 )
 default_scope = "mmengine"

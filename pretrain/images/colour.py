@@ -1,7 +1,7 @@
 """SimCLR's colour distortion and blur of one view (Chen et al., 2020, appendix A), with OpenCV.
 
 Every operation is torchvision's of the same name, rounded to whole levels where torchvision cuts
-off. :mod:`pretrain.batch_colour` does the same to a batch on the device.
+off. :mod:`pretrain.images.batch_colour` does the same to a batch on the device.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Colour:
     sigma: float = 0.0
 
     def vector(self) -> NDArray[np.float32]:
-        """(10,): factors, order, grey, sigma, as :func:`pretrain.batch_colour.distort` reads it."""
+        """(10,): factors, order, grey, sigma; :mod:`pretrain.images.batch_colour` reads it."""
         return np.array([*self.factors, *self.order, self.grey, self.sigma], dtype=np.float32)
 
 

@@ -10,7 +10,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import METRICS, MODELS
 from torch import Tensor, nn
 
-from pretrain.accuracy import accuracies, true_class_ranks
+from pretrain.readout.accuracy import accuracies, true_class_ranks
 
 
 @MODELS.register_module()
@@ -22,7 +22,7 @@ class LinearClassifiers(BaseModel):
 
     Args:
         classes: how many there are.
-        data_preprocessor: config of a :class:`pretrain.frozen_encoder.FrozenEncoder`.
+        data_preprocessor: config of a :class:`pretrain.readout.frozen_encoder.FrozenEncoder`.
     """
 
     def __init__(self, classes: int, data_preprocessor: dict[str, Any]) -> None:

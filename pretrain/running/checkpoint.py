@@ -24,10 +24,10 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from pretrain.atomic_files import AtomicFiles
-from pretrain.launch import config_text
-from pretrain.resume import LAST
-from pretrain.train_loop import ResumableLoop
+from pretrain.running.atomic_files import AtomicFiles
+from pretrain.running.launch import config_text
+from pretrain.running.resume import LAST
+from pretrain.running.train_loop import ResumableLoop
 
 TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: not finished, no fault; start it again with --resume
 

@@ -11,8 +11,8 @@ from mmengine.dist import get_rank
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from pretrain import sampler  # noqa: F401  (registers what resumable names)
-from pretrain.random_state import ITERATION, seed_everything
+from pretrain.running import sampler  # noqa: F401  (registers what resumable names)
+from pretrain.running.random_state import ITERATION, seed_everything
 
 
 @LOOPS.register_module()

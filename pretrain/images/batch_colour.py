@@ -1,4 +1,4 @@
-"""The colour distortion and blur of :mod:`pretrain.colour`, for a batch of views on its device.
+"""Colour distortion and blur as in :mod:`pretrain.images.colour`, for a batch on its device.
 
 Rounded to whole levels after every operation, as there, so that a view is the same wherever it is
 distorted.
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pretrain.colour import IDENTITY, kernel_side
+from pretrain.images.colour import IDENTITY, kernel_side
 
 GREY = (0.299, 0.587, 0.114)
 Operation = Callable[[Tensor, Tensor], Tensor]
@@ -22,8 +22,9 @@ def distort(views: Tensor, colours: Tensor) -> Tensor:
 
     Args:
         views: uint8 (N, 3, side, side), on any device.
-        colours: (N, 10), one :meth:`pretrain.colour.Colour.vector` a view. Best left on the CPU:
-            which views an operation meets is decided there, without waiting for the device.
+        colours: (N, 10), one :meth:`pretrain.images.colour.Colour.vector` a view. Best left on
+            the CPU: which views an operation meets is decided there, without waiting for the
+            device.
 
     Returns:
         uint8 (N, 3, side, side).

@@ -11,10 +11,10 @@ from mmengine.registry import DATASETS
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pretrain.augment import SimCLRAugmentation, View, crop
-from pretrain.colour import Pixels, distort
-from pretrain.decode import UnreadableImage, decode, open_image, reduction
-from pretrain.image_lists import ImageList, some_of
+from pretrain.images.augment import SimCLRAugmentation, View, crop
+from pretrain.images.colour import Pixels, distort
+from pretrain.images.decode import UnreadableImage, decode, open_image, reduction
+from pretrain.images.image_lists import ImageList, some_of
 
 READABLE = -1  # ``unreadable`` of a sample whose file could be read
 
@@ -27,7 +27,7 @@ class TwoViewImages(Dataset):
     loaded before. Hence a sampler gives keys, ``epoch x images + index``; a plain index is epoch 0.
 
     Args:
-        root: a folder or a list of images (:mod:`pretrain.image_lists`).
+        root: a folder or a list of images (:mod:`pretrain.images.image_lists`).
         name: what the dataset is called in provenance and records, e.g. ``imagenet1k``.
         augmentation: arguments of :class:`SimCLRAugmentation`.
         seed: of all that is drawn.
@@ -66,7 +66,7 @@ class TwoViewImages(Dataset):
         Returns:
             ``views``, uint8 (2, 3, size, size); ``unreadable``, the index of the file if another
             image had to take its place, else -1; with ``colour_on_device`` also ``colours``,
-            (2, 10), of :meth:`pretrain.colour.Colour.vector`.
+            (2, 10), of :meth:`pretrain.images.colour.Colour.vector`.
 
         Raises:
             ValueError: so many files after this one are unreadable that more are than may be.

@@ -36,7 +36,7 @@ def seed_everything(seed: int, *place: int) -> None:
 class SeededSamples(Dataset):
     """A dataset whose transforms draw from the global generators, seeded before each sample.
 
-    mmdetection's transforms do. It is indexed by keys (:class:`pretrain.sampler.EpochKeySampler`);
+    mmdetection's transforms do. It is indexed by keys (:mod:`pretrain.running.sampler`);
     everything else is the inner dataset's.
 
     Args:

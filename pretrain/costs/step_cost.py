@@ -15,14 +15,14 @@ import torch.distributed as dist
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from pretrain.costs.flops import MultiplyAdds
+from pretrain.costs.peak_memory import MIB, PeakMemory
 from pretrain.decoders import stage_of
 from pretrain.encoders import build_encoder, run_block
-from pretrain.flops import MultiplyAdds
 from pretrain.local_backward import OnReady
 from pretrain.losses import info_nce
 from pretrain.model import LocalContrastive
 from pretrain.parallel import LocalDistributed
-from pretrain.peak_memory import MIB, PeakMemory
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class StepCount:
 
     Attributes:
         peak_bytes: alive at once.
-        passes: multiply-adds, as :class:`pretrain.flops.MultiplyAdds` tells them apart.
+        passes: multiply-adds, as :class:`pretrain.costs.flops.MultiplyAdds` tells them apart.
         recompute: the stages that ran forward again.
     """
 

@@ -12,13 +12,13 @@ from mmengine.registry import DATASETS, HOOKS
 from mmengine.runner import Runner
 
 from pretrain.export import weights_sha256
-from pretrain.features import CLASSES, first_classes, write_features
-from pretrain.frozen_encoder import FrozenEncoder
-from pretrain.knn import knn_ranks
-from pretrain.labelled_images import SPLITS
-from pretrain.linear_model import stage_metrics
-from pretrain.recording import RecordHook
-from pretrain.stage_features import StageFeatures, stage_tensor
+from pretrain.images.labelled_images import SPLITS
+from pretrain.readout.features import CLASSES, first_classes, write_features
+from pretrain.readout.frozen_encoder import FrozenEncoder
+from pretrain.readout.knn import knn_ranks
+from pretrain.readout.linear_model import stage_metrics
+from pretrain.readout.stage_features import StageFeatures, stage_tensor
+from pretrain.running.recording import RecordHook
 from results.protocol import deviations
 
 FEATURES = "features.npz"
@@ -89,13 +89,13 @@ class LinearRecord(RecordHook):
 
 
 def images_of(cfg: Config, split: str) -> dict[str, Any]:
-    """What :class:`pretrain.labelled_images.LabelledImages` takes of a config."""
+    """What :class:`pretrain.images.labelled_images.LabelledImages` takes of a config."""
     sizes = {"image_size": cfg.image_size, "resize": cfg.resize}
     return {"data_root": cfg.data_root, "split": split, **sizes}
 
 
 def features_of(cfg: Config, split: str) -> dict[str, Any]:
-    """Config of :class:`pretrain.stage_features.StageFeatures`, kept in the work folder."""
+    """Config of :class:`pretrain.readout.stage_features.StageFeatures`, kept in the work folder."""
     return {
         "type": "StageFeatures",
         **images_of(cfg, split),

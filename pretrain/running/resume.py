@@ -21,7 +21,7 @@ def checkpoint_to_resume(
     Args:
         work_dir: of the run.
         wanted: a checkpoint file; or LAST.
-        config_text: from :func:`pretrain.launch.config_text`.
+        config_text: from :func:`pretrain.running.launch.config_text`.
         world_size: number of processes.
 
     Returns:

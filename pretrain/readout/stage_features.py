@@ -17,8 +17,8 @@ from mmengine.utils import ProgressBar
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from pretrain.frozen_encoder import FrozenEncoder, Stages
-from pretrain.labelled_images import LabelledImages
+from pretrain.images.labelled_images import LabelledImages
+from pretrain.readout.frozen_encoder import FrozenEncoder, Stages
 from results.record import write_atomically
 
 MANIFEST = "features.json"
@@ -83,7 +83,7 @@ class StageFeatures(Dataset):
     def __getitems__(self, keys: Sequence[int]) -> dict[str, Any]:
         """A whole batch at once, needing no collation: ``features``, (N, C) a stage; ``label``.
 
-        Keys are those of :class:`pretrain.sampler.EpochKeySampler`, or plain indices.
+        Keys are those of :class:`pretrain.running.sampler.EpochKeySampler`, or plain indices.
         """
         places = [key % len(self) for key in keys]
         features = {stage: torch.from_numpy(a[places]) for stage, a in self.arrays.items()}

@@ -14,11 +14,11 @@ from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from pretrain.atomic_files import NotWritten
-from pretrain.orphans import end_children_with_this_process
-from pretrain.processes import join_processes
-from pretrain.refresh import refresh_tables
-from pretrain.resume import LAST, checkpoint_to_resume
+from pretrain.running.atomic_files import NotWritten
+from pretrain.running.orphans import end_children_with_this_process
+from pretrain.running.processes import join_processes
+from pretrain.running.refresh import refresh_tables
+from pretrain.running.resume import LAST, checkpoint_to_resume
 from results.record import FILE_NAME, RunRecord, remove_partials
 
 # Where and how a run is carried out, not what is run: left out of the config's hash.

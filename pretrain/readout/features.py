@@ -1,6 +1,6 @@
 """Features of a frozen encoder as a file for the t-SNE of Fig. 3 (appendix C).
 
-python -m pretrain.features --backbone FILE --data DIR --out FILE.npz
+python -m pretrain.readout.features --backbone FILE --data DIR --out FILE.npz
 """
 
 import argparse
@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from pretrain.export import Provenance
-from pretrain.frozen_encoder import FrozenEncoder
-from pretrain.labelled_images import SPLITS, LabelledImages
+from pretrain.images.labelled_images import SPLITS, LabelledImages
+from pretrain.readout.frozen_encoder import FrozenEncoder
 from results.record import write_atomically
 
 CLASSES = 10  # the first ones of ImageNet, appendix C

@@ -8,12 +8,12 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
-from pretrain.data import READABLE
+from pretrain.images.two_views import READABLE
 
 
 @HOOKS.register_module()
 class UnreadableImages(Hook):
-    """Warns of every file that :class:`pretrain.data.TwoViewImages` had to replace, once.
+    """Warns once of every file that :mod:`pretrain.images.two_views` had to replace.
 
     Attributes:
         found: their indices, after every epoch those of all processes.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pretrain.peak_memory import MIB
-from pretrain.step_cost import METHODS, Workload, take_step
+from pretrain.costs.peak_memory import MIB
+from pretrain.costs.step_cost import METHODS, Workload, take_step
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile
 
-from pretrain.augment import View
-from pretrain.colour import Pixels
+from pretrain.images.augment import View
+from pretrain.images.colour import Pixels
 
 # What Pillow raises for files that are not, or not wholly, what they should be.
 PILLOW_ERRORS = (

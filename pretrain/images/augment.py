@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from pretrain.colour import Colour, Pixels
+from pretrain.images.colour import Colour, Pixels
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)
 

@@ -1,6 +1,6 @@
 """Peak memory against step time, every method a point.
 
-    python -m pretrain.footprint_plot REPORT.json OUT.png
+    python -m pretrain.costs.footprint_plot REPORT.json OUT.png
 
 draws a report of ``python -m pretrain.footprint --measure`` again.
 """
@@ -168,7 +168,7 @@ def _keep_apart(
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; ``arguments`` are those after the program's name."""
     parser = argparse.ArgumentParser(
-        prog="python -m pretrain.footprint_plot",
+        prog="python -m pretrain.costs.footprint_plot",
         description="Draw peak memory against step time from a report with measured steps.",
     )
     parser.add_argument("report", type=Path, metavar="REPORT.json")

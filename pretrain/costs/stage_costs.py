@@ -8,9 +8,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.models.shufflenetv2 import InvertedResidual
 
+from pretrain.costs.flops import MultiplyAdds
+from pretrain.costs.peak_memory import PeakMemory
 from pretrain.encoders import build_encoder, run_block
-from pretrain.flops import MultiplyAdds
-from pretrain.peak_memory import PeakMemory
 
 RESIDUAL_BLOCKS = (BasicBlock, Bottleneck, InvertedResidual)
 SHORTCUTS = ("downsample", "branch1")  # what torchvision calls the side branch of such a block

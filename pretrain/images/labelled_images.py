@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from pretrain.augment import SimCLRAugmentation, View, crop
-from pretrain.colour import Colour
-from pretrain.decode import UnreadableImage, decode, open_image, reduction
-from pretrain.image_lists import ImageList, some_of
+from pretrain.images.augment import SimCLRAugmentation, View, crop
+from pretrain.images.colour import Colour
+from pretrain.images.decode import UnreadableImage, decode, open_image, reduction
+from pretrain.images.image_lists import ImageList, some_of
 
 SPLITS = ("train", "val")
 LAYOUT = "expected ROOT/train/CLASS/IMAGE and ROOT/val/CLASS/IMAGE, as in ImageNet"
@@ -89,7 +89,7 @@ class LabelledImages(Dataset):
     """Images of one split with their labels.
 
     A sample depends on the seed, the epoch and the image alone; a sampler gives keys, ``epoch x
-    images + index`` (:class:`pretrain.sampler.EpochKeySampler`), and a plain index is epoch 0.
+    images + index`` (:mod:`pretrain.running.sampler`), and a plain index is epoch 0.
 
     Args:
         data_root: holds ``train/`` and ``val/``.

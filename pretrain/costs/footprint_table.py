@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pretrain.footprint_plot import LABELS, where_it_pays
+from pretrain.costs.footprint_plot import LABELS, where_it_pays
 
 # Table 6: memory and FLOPs of each stage in percent, the total in G.
 TABLE_6 = {

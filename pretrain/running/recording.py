@@ -12,8 +12,8 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from pretrain.launch import config_hash
 from pretrain.norm import describe_norm
+from pretrain.running.launch import config_hash
 from results.environment import git_commit, package_versions, processor
 from results.record import FILE_NAME, RunRecord
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pretrain.accuracy import true_class_ranks
+from pretrain.readout.accuracy import true_class_ranks
 
 NEIGHBOURS = 200  # Wu et al., 2018
 TEMPERATURE = 0.07  # Wu et al., 2018

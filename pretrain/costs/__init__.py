@@ -1,0 +1,1 @@
+"""What a step costs: memory and work counted, time measured."""

@@ -1,0 +1,1 @@
+"""Images from disk to pixels: lists, decoding, two augmented views, labels."""

@@ -1,0 +1,1 @@
+"""What surrounds a run: start, processes, exact resume, checkpoints, the run record."""

@@ -1,4 +1,7 @@
-"""Tables, figures and a report from run records: `python -m results RUNS... --out DIR`."""
+"""Tables, figures and a report from run records: `python -m results RUNS... --out DIR`.
+
+From a cell back to what it comes from: `python -m results trace TABLE ROW COLUMN RUNS...`.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from results import trace
 from results.artifacts import load_losses, losses_by_method
+from results.every_table import all_tables
 from results.figure_files import write_figure
-from results.linear_tables import all_tables
+from results.footprints import load_footprints
 from results.load import load_records
 from results.plots import ap_bars, decoder_curves, has_bars, loss_curves, tsne_panels
 from results.record import write_atomically
@@ -20,15 +25,23 @@ from results.writers import FORMATS, to_markdown
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write `DIR/tables`, `DIR/figures` and `DIR/report.html`; 2 where there is no record."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["trace"]:
+        return trace.main(given[1:])
     parser = argparse.ArgumentParser(prog="python -m results", description=__doc__)
-    parser.add_argument("runs", nargs="+", metavar="RUNS", help="run folders, or folders of them")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUNS",
+        help="run folders, or folders of them; a footprint*.json among them fills Tables 6 to 8",
+    )  # fmt: skip
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where to write")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(given)
     out: Path = options.out
 
     # ---- read
     records, problems = load_records(options.runs)
-    if records.empty:
+    footprints, unreadable = load_footprints(options.runs)
+    problems += unreadable
+    if records.empty and not footprints:
         for problem in problems:
             print(problem, file=sys.stderr)
         print(
@@ -39,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
     # ---- tables
-    tables = all_tables(records)
+    tables = all_tables(records, footprints)
     written = []
     for table in tables:
         for suffix, write in FORMATS.items():
@@ -61,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         written += write_figure(figure, out / "figures" / name)
 
     # ---- report
-    problems = write_report(records, out / "report.html", problems)
+    problems = write_report(records, out / "report.html", problems, footprints)
     written.append(out / "report.html")
 
     print(f"records: {len(records)}, problems: {len(problems)}")

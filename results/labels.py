@@ -13,6 +13,16 @@ METHODS = {
     "loco": "LoCo",
 }
 ARCHS = {"resnet50": "R-50", "shufflenetv2_50": "Sh-50", "presnet50": "PR-50"}
+ENCODERS = {"resnet50": "ResNet-50", "presnet50": "PResNet-50"}  # Tables 6 and 8
+STEP_METHODS = {  # of a footprint report
+    "simclr": "SimCLR",
+    "simclr_checkpoint": "SimCLR, recomputed",
+    "gim": "GIM",
+    "gim_recompute": "GIM, recomputed",
+    "loco": "LoCo",
+    "loco_recompute": "LoCo, recomputed",
+    "loco_naive": "LoCo, naive",
+}
 DATASETS = {
     "imagenet1k": "ImageNet-1K",
     "coco2017": "COCO",
@@ -29,6 +39,7 @@ ACCURACIES = {
     "knn_top1": "k-NN Acc.",
     "knn_top5": "k-NN top-5",
 }
+UNITS = {"flops_g": "G", "saving_ratio": "×"}  # behind a number; percent has none
 
 
 def label(names: Mapping[str, str], name: str) -> str:

@@ -1,4 +1,4 @@
-"""Table 1 from the records of linear readouts, and what each stage's features are worth."""
+"""Tables 1, 4 and 5 from the records of linear readouts, and what each stage's features give."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import pandas as pd
 from results.footnotes import add_footnotes
 from results.labels import ACCURACIES, DATASETS, rank
 from results.load import METRIC_PREFIX
-from results.paper import TABLE1
+from results.paper import TABLE1, TABLE4, TABLE5, TABLE7
 from results.tables import (
     Table,
     as_file_name,
     protocol_title,
+    runs_of,
     tables_of,
     transfer_table,
-    transfer_tables,
 )
 
 BY_STAGE = "top1_"  # with a stage's name: the accuracy of the linear classifier on its features
 
 
-def all_tables(records: pd.DataFrame) -> list[Table]:
-    """Every table that `records` can fill, in the paper's order."""
-    return [*linear_tables(records), *transfer_tables(records)]
-
-
 def linear_tables(records: pd.DataFrame) -> list[Table]:
-    """Table 1, like `transfer_tables` those of all other readouts, and accuracy by stage."""
+    """Tables 1, 4 and 5, those of other readouts as in `transfer_tables`, and accuracy by stage.
+
+    Readouts of Table 7 are left to `footprint_tables`, which has its other column.
+    """
     linear = records[records["kind"] == "linear"]
-    tables = tables_of(linear, [TABLE1], ACCURACIES)
+    shown_there = [TABLE7.admits(run) for run in runs_of(linear)]
+    rest = linear[~pd.Series(shown_there, index=linear.index, dtype="bool")]
+    tables = tables_of(rest, [TABLE1, TABLE4, TABLE5], ACCURACIES)
     for name, runs in linear.groupby("protocol"):
         title = f"{protocol_title(str(name))}: top-1 of the linear classifier at every stage"
         if columns := _stage_columns(runs):

@@ -2,12 +2,15 @@
 
 One row per run. Columns: the fields of `RunRecord` under their own names, each metric as a float
 column `metric_<name>` (NaN where a run has none), `record_path` (the file), `backbone_sha256`
-(None where none was loaded) and `recorded_at` (`finished_at` as an aware datetime).
+(None where none was loaded), `recorded_at` (`finished_at` as an aware datetime), `setting` (what
+its pretraining changed of its method, see `results.settings`) and `backbone_deviations` (what else
+differs from the paper's pretraining).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,12 +18,16 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pandas as pd
 
+from results.backbone import backbone_deviations
 from results.record import FILE_NAME, RunRecord, parse_utc
+from results.settings import setting
 
 METRIC_PREFIX = "metric_"
+FOOTPRINTS = "footprint*.json"  # reports that may be named beside the runs; results.footprints
 
-# Two records that agree in all of these are the same run, done twice. The pretraining seed, kept
-# in the backbone's provenance, belongs to it: weights from two seeds are two samples.
+# Two records that agree in all of these are the same run, done twice. What the backbone's
+# provenance says of its pretraining belongs to it: weights from two seeds are two samples, and
+# those of two ablations are two rows.
 IDENTITY = (
     "kind",
     "method",
@@ -32,6 +39,7 @@ IDENTITY = (
     "split",
     "seed",
 )
+PRETRAINING_IDENTITY = ("dataset", "seed", "deviations", "settings")  # of the provenance
 
 
 @dataclass(frozen=True)
@@ -52,8 +60,9 @@ def load_records(
     """Read every `record.json` at or below `paths`.
 
     Hidden folders and links below a path are not followed. A record that cannot be read becomes a
-    `Problem`, never an error. Of records that agree in `IDENTITY` (and in the pretraining seed of
-    their backbones) the one with the latest `finished_at` is kept, the others are listed.
+    `Problem`, never an error. Of records that agree in `IDENTITY` (and in what their backbones say
+    under `PRETRAINING_IDENTITY`) the one with the latest `finished_at` is kept, of those that
+    finished in the same second the last by path; the others are listed.
     """
     problems: list[Problem] = []
     records: dict[Path, RunRecord] = {}  # by resolved path: overlapping folders count once
@@ -95,7 +104,8 @@ def artifact_path(record_path: str | os.PathLike[str], relative: object) -> Path
 
 def _find(root: Path, problems: list[Problem]) -> Iterator[Path]:
     if root.is_file():
-        yield root
+        if not root.match(FOOTPRINTS):
+            yield root
         return
     if not root.is_dir():
         problems.append(Problem("bad", str(root), "no such file or folder"))
@@ -129,8 +139,10 @@ def _latest(records: dict[Path, RunRecord], problems: list[Problem]) -> dict[Pat
 
 def _identity(record: RunRecord) -> tuple[object, ...]:
     provenance = (record.backbone or {}).get("provenance")
-    seed = provenance.get("seed") if isinstance(provenance, dict) else None
-    return (*(getattr(record, name) for name in IDENTITY), str(seed))
+    provenance = provenance if isinstance(provenance, dict) else {}
+    pretraining = json.dumps([provenance.get(name) for name in PRETRAINING_IDENTITY])
+    settings = json.dumps(record.settings, sort_keys=True)
+    return (*(getattr(record, name) for name in IDENTITY), pretraining, settings)
 
 
 def _fingerprint_warnings(records: dict[Path, RunRecord]) -> list[Problem]:
@@ -161,8 +173,10 @@ def _as_frame(records: dict[Path, RunRecord]) -> pd.DataFrame:
         row["record_path"] = str(path)
         row["backbone_sha256"] = (record.backbone or {}).get("sha256")
         row["recorded_at"] = parse_utc(record.finished_at)
+        row["setting"] = setting(record.method, record.settings)
+        row["backbone_deviations"] = backbone_deviations(row)
         rows.append(row)
-    extra = ["record_path", "backbone_sha256", "recorded_at"]
+    extra = ["record_path", "backbone_sha256", "recorded_at", "setting", "backbone_deviations"]
     metrics = sorted({key for row in rows for key in row if key.startswith(METRIC_PREFIX)})
     frame = pd.DataFrame(rows, columns=[*names, *extra, *metrics])
     for name in ("pretrain_epochs", "split"):

@@ -1,13 +1,13 @@
 """The paper's printed values (paper.csv), and which runs may stand beside them.
 
 paper.csv has one row per printed number: `value` is the number, `printed` the cell as printed with
-its delta, `note` what is odd about it. The paper's rows "Ours" have the method "loco" here.
+its delta, `note` what is odd about it. The paper's rows "Ours" have the method "loco" here, and
+`setting` says how an ablation's pretraining differs from its method's (see `results.settings`).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
@@ -15,7 +15,12 @@ from typing import Any
 
 import pandas as pd
 
-PRETRAINING_DATASET = "imagenet1k"  # section 5.1
+from results.cells import RowKey
+from results.labels import METHODS
+from results.settings import unexplained
+
+LOCAL = ("gim", "loco")
+CHECK = "✓"
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,8 @@ class PaperTable:
     protocols: Mapping[str, str]  # dataset -> the protocol that the paper states for it
     prints_deltas: bool = True  # differences from SimCLR in parentheses
     splits: tuple[int, ...] = ()  # of the training data; a cell is the mean over all of them
+    stub: tuple[tuple[str, str], ...] = ()  # what names a row: headings and columns of cells
+    random_joins: bool = True  # Random Init needs no weights, so none can differ
 
     @cached_property
     def values(self) -> pd.DataFrame:
@@ -39,85 +46,120 @@ class PaperTable:
         return list(dict.fromkeys(zip(self.values["dataset"], self.values["metric"], strict=True)))
 
     @cached_property
-    def rows(self) -> list[tuple[int | None, str, str]]:
-        """(pretraining epochs, method, encoder), from top to bottom; others' methods left out."""
+    def rows(self) -> tuple[RowKey, ...]:
+        """From top to bottom; others' methods left out."""
+        return tuple(self._names)
+
+    @cached_property
+    def _names(self) -> dict[RowKey, str]:
+        """What the paper calls each row."""
         ours = self.values[self.values["method"] != ""]
-        keys = zip(*(ours[c] for c in ("pretrain_epochs", "method", "encoder")), strict=True)
-        return [(optional_int(e), method, encoder) for e, method, encoder in dict.fromkeys(keys)]
+        columns = ("pretrain_epochs", "method", "encoder", "setting", "row")
+        lines = zip(*(ours[name] for name in columns), strict=True)
+        return {RowKey(optional_int(epochs), *key): row for epochs, *key, row in lines}
+
+    def add_labels(self, cells: pd.DataFrame) -> pd.DataFrame:
+        """Cells with the columns that `stub` names; a block that is the only one needs no title."""
+        names = [self._names.get(RowKey(optional_int(e), *key), "") for e, *key in _keys(cells)]
+        parts = [name.split(", ") for name in names]
+        local = [
+            method in LOCAL or "local" in part
+            for method, part in zip(cells["method"], parts, strict=True)
+        ]
+        marked = cells.assign(
+            row_label=[part[0].replace("Ours", METHODS["loco"]) for part in parts],
+            local_label=[CHECK if yes else "" for yes in local],
+            sharing_label=[CHECK if "sharing" in part else "" for part in parts],
+        )
+        blocks = {row.pretrain_epochs for row in self.rows}
+        return marked if len(blocks) > 1 else marked.assign(block="")
 
     def admits(self, run: Mapping[str, Any]) -> bool:
-        """Whether a run follows this table's protocol to the letter and so may fill a cell."""
+        """Whether a run follows this table's protocol to the letter and so may fill a cell.
+
+        `run` is a row of `results.load.load_records`.
+        """
         return (
             self.protocols.get(run["dataset"]) == run["protocol"]
             and not run["deviations"]
-            and not backbone_deviations(run)
             and self._has_row(run)
+            and not unexplained(run["backbone_deviations"], run["setting"])
             and optional_int(run["split"]) in (self.splits or (None,))
         )
 
     def _has_row(self, run: Mapping[str, Any]) -> bool:
-        """Random Init may join any table: it needs no weights, so none can differ."""
-        encoders = {encoder for _, _, encoder in self.rows}
-        key = (optional_int(run["pretrain_epochs"]), run["method"], run["encoder"])
-        return key in self.rows or (run["method"] == "random" and run["encoder"] in encoders)
+        epochs, encoder = optional_int(run["pretrain_epochs"]), run["encoder"]
+        if run["method"] == "random" and self.random_joins:
+            return encoder in {row.encoder for row in self.rows}
+        return RowKey(epochs, run["method"], encoder, run["setting"]) in self._names
 
 
+LINEAR = {"imagenet1k": "linear"}  # section 5.1
+METHOD_ARCH = (("Method", "method_label"), ("Arch", "arch_label"))
 TABLE1 = PaperTable(
     number=1,
-    title="Table 1: ImageNet accuracy of a linear classifier on the frozen encoder",
-    protocols={"imagenet1k": "linear"},  # section 5.1
+    title="Table 1: ImageNet accuracy of a linear classifier on the frozen encoder (800 epochs)",
+    protocols=LINEAR,
     prints_deltas=False,
+    stub=(*METHOD_ARCH, ("Local", "local_label")),
 )
 TABLE2 = PaperTable(
     number=2,
     title="Table 2: Mask R-CNN on COCO and Cityscapes, backbone frozen",
     protocols={"coco2017": "frozen_1x", "cityscapes": "frozen_64ep"},  # section 5.2
+    stub=METHOD_ARCH,
 )
 TABLE3 = PaperTable(
     number=3,
     title="Table 3: Mask R-CNN fine-tuned on 10K and on 1K COCO images",
     protocols={"coco10k": "finetuned_60k", "coco1k": "finetuned_15k"},  # section 5.3
     splits=(0, 1, 2, 3, 4),
+    stub=(("Method", "method_label"),),
+)
+TABLE4 = PaperTable(
+    number=4,
+    title="Table 4: ImageNet accuracy with different decoders (ResNet-50, 100 epochs)",
+    protocols=LINEAR,
+    prints_deltas=False,
+    stub=(
+        ("Extra layers before MLP decoder", "row_label"),
+        ("Local", "local_label"),
+        ("Sharing", "sharing_label"),
+    ),
+    random_joins=False,
+)
+TABLE5 = PaperTable(
+    number=5,
+    title="Table 5: ImageNet accuracy with different sharing strategies (ResNet-50, 100 epochs)",
+    protocols=LINEAR,
+    prints_deltas=False,
+    stub=(("Sharing description", "row_label"),),
+    random_joins=False,
+)
+TABLE6 = PaperTable(
+    number=6,
+    title="Table 6: memory footprint and computation of every stage, in percent",
+    protocols={},
+    stub=(("Stage", "row_label"),),
+)
+TABLE7 = PaperTable(
+    number=7,
+    title="Table 7: ImageNet accuracy and memory saving ratio with PResNet-50 (100 epochs)",
+    protocols=LINEAR,
+    prints_deltas=False,
+    stub=(("Method", "method_label"),),
+    random_joins=False,
 )
 
 
-def backbone_deviations(run: Mapping[str, Any]) -> tuple[str, ...]:
-    """What differs from the paper in how a run's weights were pretrained, by their provenance.
-
-    Weights that do not name their pretraining dataset, or have no (possibly empty) list of
-    deviations, count as deviating: nobody can tell.
-    """
-    if run["method"] in ("random", "supervised"):
-        return ()
-    provenance = (run["backbone"] or {}).get("provenance")
-    provenance = provenance if isinstance(provenance, dict) else {}
-    dataset = provenance.get("dataset")
-    found = [] if dataset == PRETRAINING_DATASET else [_other_dataset(dataset)]
-    if "deviations" not in provenance:
-        found.append("backbone: its provenance does not list how its pretraining deviates")
-    return (*found, *(f"backbone: {text}" for text in _texts(provenance.get("deviations"))))
+def _keys(cells: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    columns = ("pretrain_epochs", "method", "encoder", "setting")
+    return zip(*(cells[name] for name in columns), strict=True)
 
 
 def optional_int(value: Any) -> int | None:
     """A value of a nullable integer column as Python's int or None."""
     return None if value is None or pd.isna(value) else int(value)
-
-
-def _other_dataset(dataset: object) -> str:
-    found = f"on {dataset}" if dataset else "on a dataset that its provenance does not name"
-    return f"backbone pretrained {found}, not on {PRETRAINING_DATASET}"
-
-
-def _texts(value: object) -> list[str]:
-    """A list of strings; safetensors metadata holds strings only, so also one written as JSON."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            value = [value] if isinstance(value, str) and value.strip() else []
-    if isinstance(value, str):
-        value = [value]
-    return [str(item) for item in value] if isinstance(value, (list, tuple)) else []
 
 
 @cache

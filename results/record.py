@@ -10,21 +10,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import re
 import secrets
-import types
 import typing
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-SCHEMA_VERSION = 1
+from results.field_types import conform
+from results.migration import migrate
+
+SCHEMA_VERSION = 2
 FILE_NAME = "record.json"
 KINDS = ("pretrain", "linear", "transfer")
 METHODS = ("simclr", "gim", "loco", "supervised", "random")
@@ -69,11 +68,14 @@ class RunRecord:
     started_at: str  # ISO 8601, UTC
     finished_at: str
     artifacts: dict[str, Any]
+    # Units, decoder, temperature and sharing of the backbone's pretraining, which tell the rows of
+    # Tables 4 and 5 apart; {} where there was none or nobody knows.
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
         for name, hint in _hints().items():
-            object.__setattr__(self, name, _conform(name, getattr(self, name), hint))
+            object.__setattr__(self, name, conform(name, getattr(self, name), hint))
         _check_values(self)
 
     def write(self, path: str | os.PathLike[str]) -> Path:
@@ -112,6 +114,7 @@ class RunRecord:
                 f"{path}: schema_version {version} is newer than {SCHEMA_VERSION}, the newest that "
                 "this code reads; update loco-transfer"
             )
+        content = migrate(content, SCHEMA_VERSION)
         names = {field.name for field in dataclasses.fields(cls)}
         missing, unknown = sorted(names - content.keys()), sorted(content.keys() - names)
         if missing or unknown:
@@ -161,33 +164,6 @@ def remove_partials(folder: str | os.PathLike[str]) -> None:
 @cache
 def _hints() -> dict[str, Any]:
     return typing.get_type_hints(RunRecord)
-
-
-def _conform(name: str, value: Any, hint: Any) -> Any:
-    """`value` as the annotation `hint` wants it (lists as tuples, NumPy numbers as Python's)."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return value
-    if origin in (typing.Union, types.UnionType):  # only "X | None" is used above
-        return None if value is None else _conform(name, value, arguments[0])
-    if origin is tuple and isinstance(value, (list, tuple)):
-        return tuple(_conform(f"{name}[{i}]", item, arguments[0]) for i, item in enumerate(value))
-    if origin is dict and isinstance(value, Mapping):
-        if odd := [key for key in value if not isinstance(key, str)]:
-            raise ValueError(f"{name}: found the key {odd[0]!r}, expected strings as keys")
-        return {
-            key: _conform(f"{name}[{key!r}]", item, arguments[1]) for key, item in value.items()
-        }
-    if hint is float and not isinstance(value, bool) and isinstance(value, Real):
-        if not math.isfinite(value):
-            raise ValueError(f"{name}: found {value!r}, expected a finite number")
-        return float(value)
-    if hint is int and not isinstance(value, bool) and isinstance(value, Integral):
-        return int(value)
-    if hint is str and isinstance(value, str):
-        return value
-    expected = hint.__name__ if origin is None else str(hint)
-    raise ValueError(f"{name}: found {value!r} ({type(value).__name__}), expected {expected}")
 
 
 def _check_values(record: RunRecord) -> None:

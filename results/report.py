@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from itertools import groupby
 from typing import Any
@@ -21,8 +21,10 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from results.artifacts import data_uri, in_order, load_losses, load_scenes, losses_by_method
+from results.cells import Cell
+from results.every_table import all_tables
+from results.footprints import Report
 from results.labels import DATASETS, EM_DASH, METHODS, epochs_label, label
-from results.linear_tables import all_tables
 from results.load import METRIC_PREFIX, Problem
 from results.paper import optional_int
 from results.plots import (
@@ -36,30 +38,35 @@ from results.plots import (
 from results.record import write_atomically
 from results.tables import Table
 from results.tsne import load_features, side_by_side
-from results.writers import Cell, to_html
+from results.writers import to_html
 
 TITLE = "Local contrastive pretraining: transfer report"
 MAX_TRACED = 5  # records named in the text that a cell shows on hover
 
 
 def write_report(
-    records: pd.DataFrame, out: str | os.PathLike[str], problems: Iterable[Problem] = ()
+    records: pd.DataFrame,
+    out: str | os.PathLike[str],
+    problems: Iterable[Problem] = (),
+    footprints: Sequence[Report] = (),
 ) -> list[Problem]:
     """Write the page to `out`; return `problems` and those that the records' files gave."""
-    page, all_problems = render_report(records, problems)
+    page, all_problems = render_report(records, problems, footprints)
     write_atomically(out, page.encode())
     return all_problems
 
 
 def render_report(
-    records: pd.DataFrame, problems: Iterable[Problem] = ()
+    records: pd.DataFrame,
+    problems: Iterable[Problem] = (),
+    footprints: Sequence[Report] = (),
 ) -> tuple[str, list[Problem]]:
     """The page as text, from a frame of `load_records`; and every problem that it lists."""
     losses, loss_problems = load_losses(records)
     scenes, scene_problems = load_scenes(records)
     features, feature_problems = load_features(records)
     all_problems = [*problems, *loss_problems, *feature_problems, *scene_problems]
-    tables = all_tables(records)
+    tables = all_tables(records, footprints)
     ordered = in_order(records)
     anchors = {run["record_path"]: f"run-{i}" for i, run in enumerate(ordered, start=1)}
     runs = [_run(run, anchors[run["record_path"]]) for run in ordered]
@@ -145,6 +152,8 @@ def _tracer(records: pd.DataFrame, anchors: dict[str, str]) -> Callable[[Cell], 
 
     def trace(cell: Cell) -> tuple[str, str]:
         paths = cell["records"]
+        if paths[0] not in by_path:
+            return f"footprint: {paths[0]}", ""
         texts = [_provenance(by_path[path]) for path in paths[:MAX_TRACED]]
         if len(paths) > MAX_TRACED:
             texts.append(f"and {len(paths) - MAX_TRACED} more records")

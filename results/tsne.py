@@ -1,7 +1,7 @@
 """t-SNE of frozen features, Fig. 3 (appendix C): `python -m results.tsne FILE.npz... --out FIG3`.
 
-A feature file is what `python -m pretrain.features` and every readout write. The embedding is
-scikit-learn's.
+A feature file is what `python -m pretrain.readout.features` and every readout write. The embedding
+is scikit-learn's.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def read_features(path: str | Path) -> Features:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
-            f"no feature file at {path}; `python -m pretrain.features --backbone FILE --data DIR "
-            "--out FILE.npz` writes one"
+            f"no feature file at {path}; `python -m pretrain.readout.features --backbone FILE "
+            "--data DIR --out FILE.npz` writes one"
         )
     if Path(path).stat().st_size > MAX_BYTES:
         raise ValueError(f"{path} is larger than {MAX_BYTES >> 20} MiB; export fewer --classes")

@@ -1,4 +1,4 @@
-"""A `Table` as CSV, Markdown, LaTeX and HTML. All that is known of these formats stands here.
+"""A `Table` as CSV, Markdown and HTML; as LaTeX in `results.latex`.
 
 Labels of methods and metrics are ours; names of datasets, encoders and deviations come from records
 and may hold anything, so every string is escaped for the format that it goes into.
@@ -8,54 +8,29 @@ from __future__ import annotations
 
 import html
 import re
-import unicodedata
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
 
 import pandas as pd
 
+from results.cells import Cell
+from results.latex import to_latex
+from results.layout import layout_of
 from results.tables import Table
 
-Cell = dict[str, Any]
 VALUE_COLUMNS = [
-    *("block", "method", "encoder", "pretrain_epochs", "variant", "dataset", "metric"),
-    *("value", "std", "n", "shown", "delta", "best"),
+    *("block", "row_label", "method", "encoder", "pretrain_epochs", "setting", "variant"),
+    *("dataset", "metric", "value", "std", "n", "shown", "delta", "p", "best"),
     *("deviations", "backbone_deviations", "records"),
 ]
 
 
-class _Layout(NamedTuple):
-    headings: list[Cell]  # one cell per column, for its labels
-    blocks: list[tuple[str, list[list[Cell]]]]  # title ("" for the first), rows of cells
-
-    def groups(self) -> Iterator[tuple[Cell, int]]:
-        """Neighbouring columns of one dataset: the first, and how many there are."""
-        start = 0
-        for place, heading in enumerate([*self.headings[1:], None], start=1):
-            if heading is None or heading["dataset"] != self.headings[start]["dataset"]:
-                yield self.headings[start], place - start
-                start = place
-
-
-def _layout(table: Table) -> _Layout:
-    rows: dict[int, list[Cell]] = {}
-    for cell in table.cells.sort_values(["row", "column"]).to_dict("records"):
-        rows.setdefault(cell["row"], []).append({str(k): v for k, v in cell.items()})
-    blocks: list[tuple[str, list[list[Cell]]]] = []
-    for row in rows.values():
-        if not blocks or blocks[-1][0] != row[0]["block"]:
-            blocks.append((row[0]["block"], []))
-        blocks[-1][1].append(row)
-    return _Layout(next(iter(rows.values())), blocks)
-
-
 def to_csv(table: Table) -> str:
     """The table as printed, one line per row."""
-    layout = _layout(table)
-    names = ["Block", "Method", "Arch"]
-    names += [f"{cell['group_label']} {cell['column_label']}" for cell in layout.headings]
+    layout = layout_of(table)
+    names = ["Block", *(heading for heading, _ in layout.stub)]
+    names += [f"{cell['group_label']} {cell['column_label']}".strip() for cell in layout.headings]
     lines = [
-        [title, row[0]["method_label"], row[0]["arch_label"], *(cell["text"] for cell in row)]
+        [title, *layout.names(row), *(cell["text"] for cell in row)]
         for title, rows in layout.blocks
         for row in rows
     ]
@@ -73,27 +48,29 @@ def to_values_csv(table: Table) -> str:
 
 def to_markdown(table: Table) -> str:
     """GitHub's Markdown; readable in a terminal as well."""
-    layout = _layout(table)
-    head = ["Method", "Arch"]
+    layout = layout_of(table)
+    stub = len(layout.stub)
+    head = [heading for heading, _ in layout.stub]
     for cell in layout.headings:
-        name = f"{_markdown(cell['group_label'])} {cell['column_label']}"
+        name = f"{_markdown(cell['group_label'])} {cell['column_label']}".strip()
         head.append(name + _bracketed(cell["group_mark"]))
     lines = []
     for title, rows in layout.blocks:
         if title:
             lines.append([f"**{title}**", *[""] * (len(head) - 1)])
         lines += [
-            [
-                row[0]["method_label"],
-                _markdown(row[0]["arch_label"]),
-                *(_markdown_cell(cell) for cell in row),
-            ]
+            [*map(_markdown, layout.names(row)), *(_markdown_cell(cell) for cell in row)]
             for row in rows
         ]
     widths = [max(3, *(len(line[i]) for line in [head, *lines])) for i in range(len(head))]
-    rule = ["-" * width for width in widths[:2]] + ["-" * (w - 1) + ":" for w in widths[2:]]
+    rule = ["-" * w if i < stub else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     body = [
-        "| " + " | ".join(_pad(text, i, widths[i]) for i, text in enumerate(line)) + " |"
+        "| "
+        + " | ".join(
+            text.ljust(widths[i]) if i < stub else text.rjust(widths[i])
+            for i, text in enumerate(line)
+        )
+        + " |"
         for line in [head, rule, *lines]
     ]
     notes = [f"- {_bracketed(note.mark)} {_markdown(note.text)}" for note in table.notes]
@@ -101,43 +78,12 @@ def to_markdown(table: Table) -> str:
     return "\n".join([f"### {_markdown(table.title)}", "", *body, "", *notes]).rstrip() + "\n"
 
 
-def to_latex(table: Table) -> str:
-    r"""A `table` float for a document that says \usepackage{booktabs}."""
-    layout = _layout(table)
-    width = len(layout.headings) + 2
-    groups, rules, place = [], [], 3
-    for cell, span in layout.groups():
-        name = _latex(cell["group_label"]) + _raised(cell["group_mark"])
-        groups.append(rf"\multicolumn{{{span}}}{{c}}{{{name}}}")
-        rules.append(rf"\cmidrule(lr){{{place}-{place + span - 1}}}")
-        place += span
-    labels = [_latex_label(cell["column_label"]) for cell in layout.headings]
-    lines = [
-        rf"\begin{{tabular}}{{ll{'r' * len(layout.headings)}}}",
-        r"\toprule",
-        " & ".join(["Method", "Arch", *groups]) + r" \\",
-        " ".join(rules),
-        " & ".join(["", "", *labels]) + r" \\",
-    ]
-    for title, rows in layout.blocks:
-        lines.append(r"\midrule")
-        if title:
-            lines += [rf"\multicolumn{{{width}}}{{c}}{{{title}}} \\", r"\midrule"]
-        for row in rows:
-            names = [row[0]["method_label"], _latex(row[0]["arch_label"])]
-            lines.append(" & ".join([*names, *map(_latex_cell, row)]) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    notes = [f"{_raised(note.mark)}{_latex(note.text)}" for note in table.notes]
-    if notes:
-        lines += ["", r"\smallskip", r"{\footnotesize " + r"\\".join(notes) + r"\par}"]
-    caption = rf"\caption{{{_latex(table.title)}}}"
-    return "\n".join([r"\begin{table}[t]", r"\centering", caption, *lines, r"\end{table}"]) + "\n"
-
-
 def to_html(table: Table, trace: Callable[[Cell], tuple[str, str]] = lambda cell: ("", "")) -> str:
     """A `<table>` with its notes; `trace` says what a cell shows on hover and where it links to."""
-    layout = _layout(table)
-    head = ['<tr><th scope="col" rowspan="2">Method</th><th scope="col" rowspan="2">Arch</th>']
+    layout = layout_of(table)
+    stub = len(layout.stub)
+    head = ["<tr>"]
+    head += [f'<th scope="col" rowspan="2">{html.escape(name)}</th>' for name, _ in layout.stub]
     for cell, span in layout.groups():
         name = html.escape(cell["group_label"]) + _sup(cell["group_mark"])
         head.append(f'<th scope="colgroup" colspan="{span}">{name}</th>')
@@ -147,13 +93,14 @@ def to_html(table: Table, trace: Callable[[Cell], tuple[str, str]] = lambda cell
     for title, rows in layout.blocks:
         body.append("<tbody>")
         if title:
-            span = len(layout.headings) + 2
+            span = len(layout.headings) + stub
             body.append(
                 f'<tr class="block"><th scope="rowgroup" colspan="{span}">{title}</th></tr>'
             )
         for row in rows:
-            body.append(f'<tr><th scope="row">{html.escape(row[0]["method_label"])}</th>')
-            body.append(f"<td>{html.escape(row[0]['arch_label'])}</td>")
+            first, *names = map(html.escape, layout.names(row))
+            body.append(f'<tr><th scope="row">{first}</th>')
+            body += [f"<td>{name}</td>" for name in names]
             body += [
                 _html_cell(cell, *(trace(cell) if cell["records"] else ("", ""))) for cell in row
             ]
@@ -185,10 +132,6 @@ FORMATS: dict[str, Callable[[Table], str]] = {
 }
 
 
-def _pad(text: str, column: int, width: int) -> str:
-    return text.ljust(width) if column < 2 else text.rjust(width)
-
-
 def _bracketed(mark: str) -> str:
     return f" [{mark}]" if mark else ""
 
@@ -203,51 +146,6 @@ def _markdown_cell(cell: Cell) -> str:
     text = f"**{cell['value_text']}**" if cell["best"] else cell["value_text"]
     delta = f" ({cell['delta_text']})" if cell["delta_text"] else ""
     return text + delta + _bracketed(cell["mark"])
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "\N{EM DASH}": "---",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-} | {sign: rf"\{sign}" for sign in "&%$#_{}"}
-
-
-def _latex(text: str) -> str:
-    """Escaped; a character that plain LaTeX has no glyph for is named by its code point."""
-
-    def one(sign: str) -> str:
-        if sign in _LATEX:
-            return _LATEX[sign]
-        if not sign.isprintable():
-            return " "
-        plain = unicodedata.normalize("NFD", sign)[0]
-        known = sign.isascii() or (plain.isascii() and ord(sign) < 0x100)  # "a", "\xe4"
-        return sign if known else rf"\texttt{{U+{ord(sign):04X}}}"
-
-    return "".join(map(one, text))
-
-
-def _latex_label(text: str) -> str:
-    """Plain characters and, after a caret, a raised word."""
-    return re.sub(r"\^(\w+)", lambda found: _raised(found[1]), text)
-
-
-def _latex_cell(cell: Cell) -> str:
-    text = _latex(cell["value_text"])
-    text = re.sub(r"^([+-])([\d.]+)$", r"$\1\2$", text)
-    text = rf"\textbf{{{text}}}" if cell["best"] else text
-    delta = f" (${cell['delta_text']}$)" if cell["delta_text"] else ""
-    return text + delta + _raised(cell["mark"])
-
-
-def _raised(mark: str) -> str:
-    return rf"$^{{\mathrm{{{mark}}}}}$" if mark else ""
 
 
 def _html_label(text: str) -> str:

@@ -56,6 +56,24 @@ def test_round_trip(file):
     assert read_provenance(file) == found
 
 
+def test_a_file_of_format_version_1_says_nothing_of_settings(file):
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata()
+    del metadata["settings"]
+    tensors = load_file(file)
+    save_file(tensors, file, metadata | {"format_version": "1"})
+    assert read_provenance(file).settings == {}
+    load_backbone(build_encoder("resnet_tiny"), file)
+    save_file(tensors, file, metadata | {"format_version": "3"})
+    with pytest.raises(ValueError, match="settings missing"):
+        read_provenance(file)
+    save_file(tensors, file, metadata | {"format_version": "3", "settings": "{}"})
+    with pytest.raises(ValueError, match=r"version 3; this release reads .* up to version 2"):
+        read_provenance(file)
+
+
 def test_torchvision_takes_it_as_it_is(tmp_path):
     encoder = build_encoder("resnet50")
     write_backbone(encoder, tmp_path / "b.safetensors", provenance("resnet50"))

@@ -56,7 +56,7 @@ PROVENANCE = {"dataset": "imagenet1k", "deviations": [], "seed": 0}
         {"deviations": ("epochs: 10 instead of 100",)},
         {"dataset": "cifar (2000+1000 images, 10 classes)"},
         {"protocol": "linear_moco"},
-        {"pretrain_epochs": 100},
+        {"pretrain_epochs": 200},
         {"encoder": "resnet_tiny"},
         {"method": "supervised"},
         {"backbone": {"path": "x", "sha256": SHA, "provenance": {**PROVENANCE, "dataset": "own"}}},
@@ -108,3 +108,14 @@ def test_a_readout_names_its_weights():
     with pytest.raises(ValueError, match="a linear run on 'loco' weights names the file"):
         readout(backbone=None)
     assert pd.isna(readout(method="random").backbone) or readout(method="random").backbone is None
+
+
+def test_random_init_joins_table_1_alone(tmp_path):
+    """It is a floor under the methods, and no row of the ablations or of Table 7."""
+    records = [readout(method="random", encoder=name) for name in ("resnet50", "presnet50")]
+    tables = tables_of(tmp_path, *records, readout(pretrain_epochs=100))
+    assert tables["table1"].cells.iloc[0]["method_label"] == "Random Init"
+    for name in ("table4", "table5"):
+        assert "random" not in set(tables[name].cells["method"])
+    others = tables["other_linear"].cells
+    assert set(others["encoder"]) == {"presnet50"} and set(others["method"]) == {"random"}

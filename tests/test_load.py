@@ -1,13 +1,15 @@
 """results/load.py: everything readable becomes a row, everything else a problem with its reason."""
 
-import os
-import time
+import json
 
 import pandas as pd
 import pytest
 from run_records import SHA, make_record, write_records
 
 from results.load import artifact_path, load_records
+from results.record import RunRecord
+
+PROVENANCE = {"dataset": "imagenet1k", "deviations": [], "seed": 0}  # make_record's
 
 
 def by_kind(problems, kind):
@@ -91,9 +93,13 @@ def test_of_the_same_run_the_latest_is_kept(tmp_path):
         {"dataset": "cityscapes"},
         {"protocol": "frozen_64ep"},
         {"deviations": ("1 epoch instead of 12",)},
-        {"backbone": {"path": "b", "sha256": SHA, "provenance": {"seed": "1"}}},
+        {"backbone": {"path": "b", "sha256": SHA, "provenance": {**PROVENANCE, "seed": 1}}},
+        {"backbone": {"path": "b", "sha256": SHA, "provenance": {**PROVENANCE, "dataset": "x"}}},
+        {"backbone": {"path": "b", "sha256": SHA,
+                      "provenance": {**PROVENANCE, "deviations": ["decoder: a instead of b"]}}},
+        {"settings": {"units": "loco_1_block"}},
     ],
-)
+)  # fmt: skip
 def test_runs_that_differ_in_this_are_different_runs(tmp_path, changes):
     write_records(tmp_path, make_record(), make_record(**changes))
     frame, problems = load_records([tmp_path])
@@ -141,12 +147,26 @@ def test_artifacts_stay_in_their_folder(tmp_path):
         artifact_path(record, "pictures/001.png")
 
 
-def test_three_hundred_records_take_under_a_second(tmp_path):
-    text = make_record().write(tmp_path).read_text()
-    for seed in range(300):
-        folder = tmp_path / f"{seed}"
-        os.mkdir(folder)
-        (folder / "record.json").write_text(text.replace('"seed": 0', f'"seed": {seed}'))
-    start = time.process_time()
-    frame, _ = load_records([tmp_path])
-    assert len(frame) == 300 and time.process_time() - start < 1
+def test_every_record_is_read_once(tmp_path, monkeypatch):
+    """However many folders lead to it, so that thousands take time in their number alone."""
+    write_records(tmp_path, *(make_record(seed=seed) for seed in range(50)))
+    read = []
+    original = RunRecord.read
+    monkeypatch.setattr(RunRecord, "read", lambda path: (read.append(path), original(path))[1])
+    frame, problems = load_records([tmp_path, tmp_path, *tmp_path.iterdir()])
+    assert len(frame) == len(read) == 50 and problems == []
+
+
+def test_of_runs_that_finished_together_the_last_by_path_is_kept(tmp_path):
+    records = [make_record(metrics={"box_ap": 30.0 + i}) for i in range(3)]
+    frame, problems = load_records([write_records(tmp_path, *records)])
+    assert frame["metric_box_ap"].tolist() == [32.0] and len(problems) == 2
+
+
+def test_a_record_of_the_first_version_is_read(tmp_path):
+    path = make_record(settings={"units": "gim"}, method="gim").write(tmp_path)
+    content = json.loads(path.read_text())
+    del content["settings"]
+    path.write_text(json.dumps(content | {"schema_version": 1}))
+    frame, problems = load_records([tmp_path])
+    assert problems == [] and frame["settings"].tolist() == [{}] and frame["setting"][0] == ""

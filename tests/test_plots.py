@@ -180,7 +180,7 @@ def test_a_file_that_is_no_feature_file_is_refused(arrays, words, tmp_path):
 
 
 def test_other_files_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"python -m pretrain\.features"):
+    with pytest.raises(FileNotFoundError, match=r"python -m pretrain\.readout\.features"):
         read_features(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("no archive")
     with pytest.raises(ValueError, match="no readable feature file"):

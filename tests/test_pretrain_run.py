@@ -20,6 +20,7 @@ from pretrain.hooks import found
 from pretrain.train import prepare, schedule
 from results.protocol import deviations
 from results.record import RunRecord
+from results.settings import setting
 
 ARGUMENTS = ["configs/demo/pretrain_loco.py", "--cfg-options", "epochs=3", "warmup_epochs=1",
              "global_batch_size=8"]  # fmt: skip
@@ -50,6 +51,8 @@ def test_it_leaves_a_record_a_curve_and_a_backbone(finished):
     assert float(rows[-1][2]) == pytest.approx(record.metrics["loss_res2+res3"], abs=1e-5)
     found = load_backbone(build_encoder("resnet_tiny"), work_dir / "backbone.safetensors")
     assert found.weights_sha256 == record.backbone["sha256"]
+    assert found.settings == record.settings == record.backbone["provenance"]["settings"]
+    assert record.settings["units"] == "loco" and setting("loco", record.settings) == ""
 
 
 def test_a_checkpoint_exports_to_the_same_weights(finished, tmp_path):
@@ -208,6 +211,7 @@ def test_every_config_builds_and_a_variant_never_passes_for_the_method(path):
     with torch.device("meta"):
         model = MODELS.build(cfg.model)
     assert model.encoder.name == cfg.model.encoder and len(model.decoders) == len(model.units)
-    differing = deviations(cfg.protocol.states, found(cfg, "imagenet1k", 1281167, cfg.epochs))
+    images = ("cifar10", 50000) if "cifar10" in path else ("imagenet1k", 1281167)
+    differing = deviations(cfg.protocol.states, found(cfg, *images, cfg.epochs))
     own = "ablations" not in path or Path(path).stem in OWN_RECIPE
     assert (differing == ()) == own, differing

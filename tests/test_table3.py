@@ -42,7 +42,7 @@ def paper_records():
 
 def test_five_splits_of_every_row_give_the_paper_s_table(tmp_path):
     tables = tables_of(tmp_path, *paper_records())
-    assert list(tables) == ["table3", "table3_paper"]
+    assert list(tables) == ["table3", "table3_paper", "table3_splits"]
     cells = tables["table3"].cells
     assert len(cells) == len(TABLE3.values) == 32 and set(cells["n"]) == {5}
     columns = ["pretrain_epochs", "method", "dataset", "metric"]

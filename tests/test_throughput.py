@@ -9,9 +9,9 @@ from PIL import Image
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tools"))
 
-import measure_competitors
-import measure_step
 import measure_throughput
+import throughput_loaders
+import throughput_steps
 
 
 def test_rates_and_ratios_by_hand():
@@ -50,7 +50,7 @@ def test_drawn_photographs_are_of_cocos_size_and_weight(photographs):
 
 def test_every_loader_gives_two_views(photographs):
     pytest.importorskip("lightly", reason="the bench extra is not installed")
-    for name, loader in measure_competitors.LOADERS.items():
+    for name, loader in throughput_loaders.LOADERS.items():
         sample = loader(photographs, 32)[1]
         views = sample["views"] if isinstance(sample, dict) else sample
         assert [tuple(view.shape) for view in views] == [(3, 32, 32)] * 2, name
@@ -70,6 +70,6 @@ def test_both_steps_train_as_many_weights(monkeypatch):
             super().__init__(parameters, **options)
 
     monkeypatch.setattr(torch.optim, "SGD", Counting)
-    work = measure_step.competitors(2, 32, "float32", torch.device("cpu"))
+    work = throughput_steps.competitors(2, 32, "float32", torch.device("cpu"))
     assert [step() for step in work.values()] == [2, 2]
     assert weights[0] == weights[1] > 20e6

@@ -357,6 +357,8 @@ def test_two_iterations_and_a_prediction(
     if path in FEW:
         ids = json.loads((data / "coco" / _ids_file(path)).read_text())
         assert record.split == 3 and record.artifacts["split_ids_sha256"] == ids["sha256"]
+        kept = tmp_path / record.artifacts["split_ids"]
+        assert json.loads(kept.read_text()) == ids
         assert "iterations: 2 instead of" in " ".join(record.deviations)
         assert "split" not in " ".join(record.deviations)
     else:

@@ -26,11 +26,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import measure_step
 import numpy as np
+import throughput_steps
 import torch
-from measure_competitors import LOADERS
 from PIL import Image
+from throughput_loaders import LOADERS
 from torch.utils.data import DataLoader, Dataset
 
 from pretrain.images.image_lists import list_images
@@ -163,7 +163,7 @@ def main(arguments: Sequence[str]) -> None:
     print(text(f"the same, {args.workers} workers", loading["all_cores"]))
     step = None
     if args.steps:
-        work = measure_step.competitors(batch_size, args.step_size, args.precision, device)
+        work = throughput_steps.competitors(batch_size, args.step_size, args.precision, device)
         if device.type == "cpu":
             torch.set_num_threads(1)
         clock = time.perf_counter if device.type == "cuda" else time.process_time

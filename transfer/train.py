@@ -30,6 +30,11 @@ def prepare(cfg: Config, world_size: int) -> None:
     prepare_data(cfg)
     batch = cfg.global_batch_size
     cfg.train_dataloader.batch_size = per_process(batch, world_size)
+    if world_size == 1:
+        print(
+            f"one process: SyncBN has the statistics of its {batch} images, the whole global batch",
+            flush=True,
+        )
     lr = cfg.base_lr * batch / cfg.base_batch_size
     cfg.optim_wrapper.optimizer.lr = lr
     print(f"learning rate {cfg.base_lr} x {batch} / {cfg.base_batch_size} = {lr:g}", flush=True)

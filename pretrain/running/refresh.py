@@ -13,6 +13,7 @@ from pathlib import Path
 from results.record import FILE_NAME
 
 VARIABLE = "REFRESH_TABLES"
+INPUTS = (f"*/{FILE_NAME}", "*/footprint*.json")  # nothing deeper: data may lie there too
 LONGEST_SECONDS = 600  # ten thousand records take a few
 
 
@@ -31,22 +32,22 @@ def refresh_tables(work_dir: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         with (out / ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            _refresh(sorted(beside.glob(f"*/{FILE_NAME}")), out)
+            _refresh(sorted(path for pattern in INPUTS for path in beside.glob(pattern)), out)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        told = getattr(error, "stderr", None) or str(error)
+        _, _, told = (getattr(error, "stderr", None) or str(error)).strip().rpartition("\n")
         mend = f"write them with: python -m results {beside} --out {out}"
-        print(f"the tables in {out} are not up to date: {told.strip()}; {mend}", flush=True)
+        print(f"the tables in {out} are not up to date: {told}; {mend}", flush=True)
 
 
-def _refresh(records: list[Path], out: Path) -> None:
-    """``.refreshed`` is as old as the moment before the records of the last time were read."""
+def _refresh(files: list[Path], out: Path) -> None:
+    """``.refreshed`` is as old as the moment before the files of the last time were read."""
     begun, refreshed = out / ".begun", out / ".refreshed"
     read = refreshed.stat().st_mtime_ns if refreshed.is_file() else 0
-    if all(record.stat().st_mtime_ns < read for record in records):
+    if all(file.stat().st_mtime_ns < read for file in files):
         return
     begun.touch()
     subprocess.run(
-        [sys.executable, "-m", "results", *map(str, records), "--out", str(out)],
+        [sys.executable, "-m", "results", *map(str, files), "--out", str(out)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -54,4 +55,4 @@ def _refresh(records: list[Path], out: Path) -> None:
         timeout=LONGEST_SECONDS,
     )
     begun.replace(refreshed)
-    print(f"wrote the tables of {len(records)} runs in {out}", flush=True)
+    print(f"wrote the tables of {len(files)} runs in {out}", flush=True)

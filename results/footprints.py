@@ -1,0 +1,97 @@
+"""Reports of `python -m pretrain.footprint`, found beside the runs: the source of Tables 6 to 8.
+
+A report is a file named `footprint*.json`, alone or several in one, as `python tools/measure.py
+footprint` writes them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from results.load import FOOTPRINTS, Problem
+
+Report = dict[str, Any]
+
+_STAGE = {"name": str, "memory_percent": float, "flops_percent": float}
+_METHOD = {"peak_memory_mib": float, "saving_ratio": float, "work_ratio": float, "setting": str}
+_REPORT = {"encoder": str, "image_size": int, "batch_size": int, "world_size": int}
+_REPORT |= {"precision": str, "flops_g": float, "stages": list, "methods": dict}
+
+
+def load_footprints(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Report], list[Problem]]:
+    """Every footprint report at or below `paths`, each with its file under `path`.
+
+    Hidden folders and links below a path are not followed. What is no report becomes a `Problem`.
+    """
+    reports: list[Report] = []
+    problems: list[Problem] = []
+    files = (file for path in paths for file in _find(Path(path)))
+    for file in dict.fromkeys(files):
+        try:
+            reports += [report | {"path": str(file)} for report in read_footprints(file)]
+        except (OSError, ValueError) as error:
+            problems.append(Problem("bad", str(file), str(error)))
+    return reports, problems
+
+
+def read_footprints(path: str | os.PathLike[str]) -> list[Report]:
+    """The reports in one file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no report; says what is missing.
+    """
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not a JSON file ({error}); expected a footprint report") from error
+    reports = content.get("reports", [content]) if isinstance(content, dict) else []
+    if not isinstance(reports, list) or not reports:
+        raise ValueError("no footprint report; `python -m pretrain.footprint` writes one")
+    for report in reports:
+        _check("report", report, _REPORT)
+        for stage in report["stages"]:
+            _check("stage", stage, _STAGE)
+        for name, method in report["methods"].items():
+            _check(f"method {name}", method, _METHOD)
+    return reports
+
+
+def best_report(reports: Iterable[Report], encoder: str) -> Report | None:
+    """The one that stands in the paper's tables: of 224 px, one precision, the most images.
+
+    Stages' shares are the same at any batch; saving ratios come nearer to the paper's the more a
+    step is activations and the less it is weights, that is with the images of one process.
+    """
+    fitting = [r for r in reports if r["encoder"] == encoder and r["image_size"] == 224]
+    return max(fitting, key=_preference, default=None)
+
+
+def _preference(report: Report) -> tuple[Any, ...]:
+    images = report["batch_size"] // report["world_size"]
+    return (report["precision"] == "float32", images, report["path"])
+
+
+def _find(root: Path) -> Iterator[Path]:
+    if root.is_file() and root.match(FOOTPRINTS):
+        yield root
+    for folder, subfolders, files in os.walk(root):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in sorted(files):
+            file = Path(folder, name)
+            if file.match(FOOTPRINTS) and not file.is_symlink():
+                yield file
+
+
+def _check(what: str, found: Any, expected: dict[str, type]) -> None:
+    if not isinstance(found, dict):
+        raise ValueError(f"{what}: found {found!r}, expected an object of a footprint report")
+    for name, kind in expected.items():
+        value = found.get(name)
+        kinds = (int, float) if kind is float else (kind,)
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise ValueError(f"{what}: {name} is {value!r}, expected {kind.__name__}")

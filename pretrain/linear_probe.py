@@ -154,6 +154,8 @@ def parse_args(arguments: Sequence[str] | None = None) -> Namespace:
     args = parser.parse_args(arguments)
     if args.config and args.preset:
         parser.error("a CONFIG has its own recipe: leave out --preset, or the config")
+    if args.config and not args.work_dir:  # the backbone's own run is in work_dirs/NAME
+        args.work_dir = f"work_dirs/linear_{Path(args.config).stem}"
     args.config = args.config or str(PRESETS[args.preset or "paper"])
     if args.json and not args.work_dir:
         args.work_dir = str(args.json.with_suffix(""))

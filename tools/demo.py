@@ -2,7 +2,8 @@
 
 Every step is a command that a user could type; its whole output goes to OUT/logs. Steps that do not
 need each other run side by side, one a core. A step that has finished is not run again, one that
-was broken off continues from its last checkpoint.
+was broken off continues from its last checkpoint. The detectors' trainings leave the tables of all
+that has run by then, as every training does (:mod:`pretrain.running.refresh`).
 """
 
 import argparse
@@ -14,7 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-PROGRESS = ("Epoch(", "learning rate", "nothing to do", "frozen stages:", "wrote", "error")
+PROGRESS = (
+    "Epoch(", "learning rate", "nothing to do", "frozen stages:", "wrote", "tables", "error",
+)  # fmt: skip
 BAR, SECONDS_BETWEEN_BARS = "%|", 5.0
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # one core a step: small tensors, many steps
 
@@ -25,6 +28,7 @@ class Step:
 
     name: str
     command: list[str]
+    tables: str = "0"  # where the training leaves them; "0": nowhere
 
 
 def stages(out: Path, smoke: bool) -> list[tuple[str, list[Step]]]:
@@ -38,14 +42,15 @@ def stages(out: Path, smoke: bool) -> list[tuple[str, list[Step]]]:
     def module(name: str, *arguments: str) -> list[str]:
         return [sys.executable, "-m", name, *arguments]
 
-    def training(script: str, config: str, *options: str) -> Step:
+    def training(script: str, config: str, *options: str, tables: str = "0") -> Step:
         command = ["bash", f"tools/{script}.sh", f"configs/demo/{config}.py", "--resume"]
-        return Step(config, [*command, "--work-dir", f"{runs}/{config}", "--cfg-options", *options])
+        command += ["--work-dir", f"{runs}/{config}", "--cfg-options", *options]
+        return Step(config, command, tables)
 
     def transfer(config: str, data_root: str, method: str) -> Step:
         weights = f"backbone_file={runs}/pretrain_{method}/backbone.safetensors"
         options = (f"data_root={data_root}", *([weights] if method != "random" else []), *shorter)
-        return training("dist_train", config, *options)
+        return training("dist_train", config, *options, tables=str(out))
 
     draw = [
         Step(f"draw_{kind}", module("transfer.scenes", root, "--format", kind, *counts))
@@ -62,8 +67,7 @@ def stages(out: Path, smoke: bool) -> list[tuple[str, list[Step]]]:
         ("draw the scenes", draw),
         ("convert Cityscapes to COCO's annotations", [Step("convert_cityscapes", convert)]),
         ("pretrain the backbones", pretrain),
-        ("train Mask R-CNN on each frozen backbone, evaluate", detect),
-        ("tables and report", [Step("results", module("results", runs, "--out", str(out)))]),
+        ("train Mask R-CNN on each frozen backbone, evaluate, write tables and report", detect),
     ]
 
 
@@ -79,7 +83,7 @@ def run(step: Step, logs: Path) -> str | None:
         log.open("w") as file,
         subprocess.Popen(
             step.command,
-            env=ENVIRONMENT,
+            env=ENVIRONMENT | {"REFRESH_TABLES": step.tables},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -129,7 +133,10 @@ def main() -> None:
             faults = [fault for fault in pool.map(lambda step: run(step, logs), steps) if fault]
         if faults:
             sys.exit("\n".join(faults))
-    print((logs / "results.log").read_text())
+    if not (out / "report.html").is_file():
+        sys.exit(f"error: no tables were written; {logs}/mask_rcnn_*.log say why")
+    for table in sorted((out / "tables").glob("*.md")):
+        print(table.read_text())
     print(f"done in {elapsed()}; tables in {out / 'tables'}, open {out / 'report.html'}")
 
 

@@ -20,8 +20,10 @@ from results.record import write_atomically
 from transfer.backbones import TransferBackbone
 from transfer.drawing import draw_detections
 from transfer.metrics import CocoAP
+from transfer.splits import ids_file
 
 PER_CATEGORY = "per_category.json"  # beside the record: AP of every category, by kind
+SPLIT_IDS = "split.ids.json"  # beside the record: the images that the run was trained on
 
 
 @HOOKS.register_module()
@@ -154,6 +156,10 @@ class TransferRecord(RecordHook):
         write_atomically(folder / PER_CATEGORY, json.dumps(self._per_category, indent=2).encode())
         if "split" in cfg.dataset:
             artifacts["split_ids_sha256"] = cfg.dataset.split_ids_sha256
+            artifacts["split_ids"] = SPLIT_IDS
+            train = cfg.train_dataloader.dataset
+            drawn = ids_file(Path(cfg.data_root) / train.get("dataset", train).ann_file)
+            write_atomically(folder / SPLIT_IDS, drawn.read_bytes())
         return {
             "kind": "transfer",
             "method": cfg.method,

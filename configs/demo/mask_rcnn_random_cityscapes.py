@@ -1,0 +1,10 @@
+"""Mask R-CNN on the demo's frozen random backbone, drawn scenes in Cityscapes' format.
+
+bash tools/dist_train.sh configs/demo/mask_rcnn_random_cityscapes.py
+"""
+
+_base_ = ["../_base_/demo_mask_rcnn.py", "../_base_/demo_cityscapes.py"]
+
+method = "random"
+backbone_file = None
+model = dict(roi_head=dict(bbox_head=dict(num_classes=8), mask_head=dict(num_classes=8)))

@@ -14,6 +14,13 @@ os.environ.setdefault("REFRESH_TABLES", "0")  # tests/test_refresh.py has it on
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def no_default_scope():
+    """mmengine's default scope is global: a Runner in one test must not change the next one's."""
+    if registry := sys.modules.get("mmengine.registry"):
+        registry.DefaultScope._instance_dict.clear()
+
+
 @pytest.fixture(scope="session")
 def coco(tmp_path_factory) -> Path:
     """16 + 4 drawn scenes in COCO's format."""

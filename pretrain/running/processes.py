@@ -1,5 +1,6 @@
 """The processes of a run: who started them, torchrun or Slurm, and how they find each other."""
 
+import atexit
 import os
 import re
 
@@ -44,6 +45,7 @@ def join_processes(launcher: str) -> int:
         init_dist("pytorch", backend="nccl")
     else:  # mmengine's init_dist wants a GPU
         dist.init_process_group("gloo")
+        atexit.register(dist.destroy_process_group)  # a thread of Gloo's would abort the exit
     return get_world_size()
 
 

@@ -76,7 +76,7 @@ def loss_curves(
     figure = Figure(figsize=(4.2 * columns, 3.5 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
     low, high = loss_limits or loss_range(frames)
-    for panel, (title, frame) in zip(axes.flat, frames.items(), strict=False):
+    for panel, (title, frame) in zip(axes.flat[: len(frames)], frames.items(), strict=True):
         _loss_panel(panel, title, frame)
         panel.set_ylim(low, high)
     for panel in list(axes.flat)[len(frames) :]:
@@ -97,7 +97,7 @@ def decoder_curves(frames: Mapping[str, pd.DataFrame]) -> Figure:
     stages = sorted({stage for units in ends.values() for stage in units})
     figure = Figure(figsize=(2.9 * max(1, len(stages)) + 0.6, 3.4), layout="constrained")
     axes = figure.subplots(1, max(1, len(stages)), squeeze=False, sharex=True, sharey=True)[0]
-    for panel, stage in zip(axes, stages, strict=False):
+    for panel, stage in zip(axes[: len(stages)], stages, strict=True):
         for method in sorted(frames, key=rank(METHODS)):
             everywhere = len(ends[method]) == 1
             unit = next(iter(ends[method].values())) if everywhere else ends[method].get(stage)
@@ -128,7 +128,7 @@ def tsne_panels(embeddings: Mapping[str, pd.DataFrame]) -> Figure:
     classes = sorted({str(name) for frame in embeddings.values() for name in frame["class"]})
     figure = Figure(figsize=(3.4 * panels, 4.2), layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
-    for panel, (title, frame) in zip(axes, embeddings.items(), strict=False):
+    for panel, (title, frame) in zip(axes[: len(embeddings)], embeddings.items(), strict=True):
         for place, name in enumerate(classes):
             here = frame[frame["class"].astype(str) == name]
             panel.scatter(

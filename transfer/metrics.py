@@ -156,7 +156,7 @@ def by_category(truth: COCO, evaluation: COCOeval) -> dict[str, Figures]:
         parts += [precision[:, :, place, area, -1] for area in (1, 2, 3)]
         table[category["name"]] = {
             figure: percent(np.mean(part[part > -1]))
-            for figure, part in zip(FIGURES, parts, strict=False)
+            for figure, part in zip(FIGURES[:6], parts, strict=True)
             if (part > -1).any()
         }
     return table

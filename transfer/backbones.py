@@ -19,9 +19,9 @@ class TransferBackbone(BaseModule):
     """An encoder of :mod:`pretrain.encoders` that gives its stages' features to a neck.
 
     Frozen stages run without an autograd graph; their parameters take no gradient and their batch
-    norms stay in eval mode, whatever ``train()`` says. So they cost less than they would elsewhere:
-    norms are folded into convolutions, a CPU gets them channels-last (together 0.77 of the time
-    there; no GPU was measured), and checkpoints leave out what the backbone file holds.
+    norms stay in eval mode, whatever ``train()`` says. So norms are folded into convolutions, a CPU
+    gets them channels-last (``results/measured/transfer_cpu.json`` has what that saves; no GPU was
+    measured), and checkpoints leave out what the backbone file holds.
 
     Args:
         encoder: a name in :data:`pretrain.encoders.ENCODERS`.

@@ -24,11 +24,8 @@ from results.record import write_atomically
 
 FORMAT = "loco-transfer backbone"
 FORMAT_VERSION = 2  # 1 had no settings
-IMAGENET_MEAN = (
-    0.485,
-    0.456,
-    0.406,
-)  # RGB in 0..1; the same in pretraining and transfer (our choice)
+# RGB in 0..1; the same in pretraining and transfer (our choice)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
@@ -51,6 +48,25 @@ class Provenance:
     settings: dict[str, Any] = field(default_factory=dict)  # units, decoder, ...; {}: not known
     format: str = FORMAT
     format_version: int = FORMAT_VERSION
+
+    @classmethod
+    def from_elsewhere(
+        cls, method: str, encoder: str, dataset: str = "", seed: int | None = None
+    ) -> "Provenance":
+        """Of weights that no run of this project pretrained: torchvision's, or random ones."""
+        return cls(
+            method=method,
+            encoder=encoder,
+            epochs=None,
+            dataset=dataset,
+            dataset_fingerprint="",
+            deviations=(),
+            config_hash="",
+            git_commit="",
+            seed=seed,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+        )
 
 
 def write_backbone(encoder: Encoder, path: str | Path, provenance: Provenance) -> Provenance:
@@ -204,19 +220,7 @@ def import_torchvision(weights: str | Path, encoder_name: str, out: str | Path) 
             tensors.setdefault(key, value)
     check_tensors(encoder.state_dict(), tensors, weights)
     encoder.load_state_dict(tensors)
-    provenance = Provenance(
-        method="supervised",
-        encoder=encoder_name,
-        epochs=None,
-        dataset="imagenet1k",
-        dataset_fingerprint="",
-        deviations=(),
-        config_hash="",
-        git_commit="",
-        seed=None,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-    )
+    provenance = Provenance.from_elsewhere("supervised", encoder_name, dataset="imagenet1k")
     return write_backbone(encoder, out, provenance)
 
 

@@ -29,7 +29,7 @@ from torch import nn
 
 from pretrain.costs.peak_memory import MIB, PeakMemory
 from pretrain.encoders import Encoder, build_encoder
-from pretrain.export import IMAGENET_MEAN, IMAGENET_STD, Provenance, write_backbone
+from pretrain.export import Provenance, write_backbone
 from results.environment import package_versions, processor
 from transfer.scenes import write_coco
 
@@ -55,11 +55,7 @@ def detectors(cfg: Config, folder: Path, device: torch.device) -> dict[str, nn.M
     """``ours``, ``frozen``, ``finetuned``: in training mode, with the same weights."""
     encoder = lively_encoder()
     file = folder / "backbone.safetensors"
-    provenance = Provenance(
-        method="random", encoder="resnet50", epochs=0, dataset="noise", dataset_fingerprint="",
-        deviations=(), config_hash="", git_commit="", seed=0, mean=IMAGENET_MEAN, std=IMAGENET_STD,
-    )  # fmt: skip
-    write_backbone(encoder, file, provenance)
+    write_backbone(encoder, file, Provenance.from_elsewhere("random", "resnet50"))
     ours = MODELS.build(
         {**cfg.model, "backbone": {**cfg.model.backbone, "backbone_file": str(file)}}
     )

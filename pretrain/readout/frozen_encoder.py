@@ -10,8 +10,6 @@ from mmengine.registry import MODELS
 
 from pretrain.encoders import Encoder, build_encoder
 from pretrain.export import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     Provenance,
     load_backbone,
     read_provenance,
@@ -104,17 +102,4 @@ def write_random_backbone(encoder: str, seed: int, path: str | Path) -> Provenan
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         built = build_encoder(encoder)
-    provenance = Provenance(
-        method="random",
-        encoder=encoder,
-        epochs=None,
-        dataset="",
-        dataset_fingerprint="",
-        deviations=(),
-        config_hash="",
-        git_commit="",
-        seed=seed,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-    )
-    return write_backbone(built, path, provenance)
+    return write_backbone(built, path, Provenance.from_elsewhere("random", encoder, seed=seed))

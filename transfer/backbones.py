@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pretrain.encoders import Block, build_encoder, run_block
 from pretrain.export import load_backbone
 from transfer.folding import fold_norms
+from transfer.fusing import can_fuse, fuse_bottlenecks
 
 
 @MODELS.register_module()
@@ -19,9 +20,10 @@ class TransferBackbone(BaseModule):
     """An encoder of :mod:`pretrain.encoders` that gives its stages' features to a neck.
 
     Frozen stages run without an autograd graph; their parameters take no gradient and their batch
-    norms stay in eval mode, whatever ``train()`` says. So norms are folded into convolutions, a CPU
-    gets them channels-last (``results/measured/transfer_cpu.json`` has what that saves; no GPU was
-    measured), and checkpoints leave out what the backbone file holds.
+    norms stay in eval mode, whatever ``train()`` says. So norms are folded into convolutions, which
+    on a CPU are channels-last and fused with sums and ReLUs, and checkpoints leave out what the
+    backbone file holds. ``results/measured/transfer_cpu.json`` has what that saves; no GPU was
+    measured.
 
     Args:
         encoder: a name in :data:`pretrain.encoders.ENCODERS`.
@@ -30,7 +32,7 @@ class TransferBackbone(BaseModule):
         frozen_stages: how many stages are frozen, counted from the input; the stem belongs to the
             first. 4 freezes all of ResNet-50 (section 5.2), 1 its conv1 and res2 (section 5.3).
         out_stages: the stages whose features go out; all of them by default.
-        exact: neither fold nor reorder, so that the features are the encoder's to the last bit.
+        exact: neither fold, reorder nor fuse: the features are the encoder's to the last bit.
 
     Raises:
         ValueError: ``frozen_stages`` or ``out_stages`` names stages that the encoder does not have;
@@ -72,6 +74,8 @@ class TransferBackbone(BaseModule):
             fold_norms(self.encoder, [block for stage in self._frozen() for block in stage])
             if not torch.cuda.is_available():
                 self.memory_format = torch.channels_last
+                if can_fuse():
+                    fuse_bottlenecks(self.encoder, self._frozen())
         for module in self._frozen_modules():
             module.requires_grad_(False)
             module.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # torch's stub

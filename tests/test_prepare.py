@@ -51,7 +51,7 @@ def edit(root, change):
 
 def test_the_summary_counts_what_the_file_holds(coco_root):
     content = (coco_root / ANNOTATIONS).read_bytes()
-    summary = check(coco_root, categories=("cross", "star", "triangle", "square", "disc"))
+    summary = check(coco_root, categories=scenes.CATEGORIES)
     assert summary.images == 8
     assert summary.annotations == content.count(b'"image_id"')
     assert summary.crowds == content.count(b'"iscrowd": 1')
@@ -129,7 +129,7 @@ def far_away(*polygon):
         (put("annotations", 1, image_id=999, id=77), r"1 of \d+ annotations belong to images .*77"),
         (put("annotations", 1, category_id=4, id=77), r"category ids that it does not list .*77"),
         (put("annotations", 1, bbox=[60, 0, 40, 9], id=77), r"5 pixels outside their image .*77"),
-        (put("annotations", 1, segmentation={"size": [64, 65], "counts": []}, id=5), r"side .*5"),
+        (put("annotations", 1, segmentation={"size": [64, 65], "counts": [64 * 65]}, id=88), r"side .*88"),
         (far_away(10, 10, 20, 10, 20, 90), r"5 pixels outside .*ids 4321\)"),
         (far_away(10, 10, 90, 10, 20, 20), r"5 pixels outside .*ids 4321\)"),
         (far_away(10, 10, 20, -9, 20, 20), r"1 of \d+ .* 5 pixels outside .*4321\)"),
@@ -148,6 +148,12 @@ def test_other_categories_are_listed(coco_root):
     wanted = ("disc", "square", "triangle", "person", "car")
     with pytest.raises(ValueError, match=r"missing: person, car; unexpected: star, cross\. Use"):
         check(coco_root, categories=wanted)
+
+
+def test_categories_in_another_order_would_swap_labels_and_are_refused(coco_root):
+    first, second, *rest = scenes.CATEGORIES
+    with pytest.raises(ValueError, match=rf"another order: number 1 is {first}, not {second};"):
+        check(coco_root, categories=(second, first, *rest))
 
 
 @pytest.mark.parametrize("content", [b"<html>", b'{"images": [', b"", b"\xff\xfe\x00"])

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transfer.annotation_entries import check_entries
 from transfer.annotation_file import COCO_MEND, collector_off, is_writable, read_annotations
 from transfer.image_sizes import check_sizes
 
@@ -51,32 +52,28 @@ def check_coco(
     Args:
         annotation_file: COCO-style JSON.
         image_folder: the folder that its file names are relative to.
-        categories: the names it must have, in any order; None takes what there is.
+        categories: the names it must have, in this order, which mmdet numbers labels by; None takes
+            what there is.
         mend: what a user without the dataset is told to do.
         compare_sizes: also read the header of every image, with a progress bar: takes its time.
 
     Raises:
         FileNotFoundError: the folder, the annotation file or some images are missing.
         ValueError: the file is not COCO's, is empty or contradicts itself, has other categories,
-            or images of other sizes.
+            a file name that leads out of the folder, or images of other sizes.
     """
     annotation_file, image_folder = Path(annotation_file), Path(image_folder)
     if not image_folder.is_dir():
         raise FileNotFoundError(f"There is no image folder {image_folder}. {mend}")
     document, fingerprint = read_annotations(annotation_file, mend)
+    check_entries(annotation_file, document)
     images, annotations = document["images"], document["annotations"]
     names = tuple(category["name"] for category in document["categories"])
-    try:
-        _check_categories(annotation_file, names, categories)
-        _check_images(annotation_file, image_folder, images, mend)
-        _check_annotations(annotation_file, document)
-        if compare_sizes:
-            check_sizes(image_folder, images, progress=True)
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"{annotation_file} is not in COCO's format: an entry lacks or garbles {error}. "
-            "Write the file anew with the program that made it, or unpack it again."
-        ) from error
+    _check_categories(annotation_file, names, categories)
+    _check_images(annotation_file, image_folder, images, mend)
+    _check_annotations(annotation_file, document)
+    if compare_sizes:
+        check_sizes(image_folder, images, progress=True)
     return DatasetSummary(
         annotation_file=annotation_file,
         image_folder=image_folder,
@@ -92,8 +89,15 @@ def _check_categories(path: Path, found: Sequence[str], wanted: Sequence[str] | 
     twice = [name for name, count in Counter(found).items() if count > 1]
     if twice:
         raise ValueError(f"{path} has the categories {_some(twice)} twice. Write it anew.")
-    if wanted is None or set(found) == set(wanted):
+    if wanted is None or list(found) == list(wanted):
         return
+    if set(found) == set(wanted):
+        odd = next(k for k, (a, b) in enumerate(zip(found, wanted, strict=True)) if a != b)
+        raise ValueError(
+            f"{path} has the categories expected, in another order: number {odd + 1} is "
+            f"{found[odd]}, not {wanted[odd]}; labels would take each other's names. Write its "
+            "categories in the order of the config's classes."
+        )
     missing = [name for name in wanted if name not in set(found)]
     unexpected = [name for name in found if name not in set(wanted)]
     raise ValueError(
@@ -104,14 +108,13 @@ def _check_categories(path: Path, found: Sequence[str], wanted: Sequence[str] | 
 
 
 def _check_images(path: Path, folder: Path, images: list[dict[str, Any]], mend: str) -> None:
-    if len({image["id"] for image in images}) != len(images):
-        raise ValueError(f"{path} uses an image id twice. Write it anew.")
     names = [image["file_name"] for image in images]
     present = {  # a listing per folder: asking for each image takes far longer
         os.path.join(parent, entry.name) if parent else entry.name
         for parent in {os.path.dirname(name) for name in names}
-        if (folder / parent).is_dir()
+        if os.path.isdir(folder / parent)
         for entry in os.scandir(folder / parent)
+        if os.path.isfile(entry)  # no pipe, on which a reader would wait; links are followed
     }
     missing = [name for name in names if name not in present]
     if missing:
@@ -165,8 +168,9 @@ def _fits(annotation: dict[str, Any], width: int, height: int) -> bool:
 def _some(things: Iterable[Any]) -> str:
     """The first five, and how many more there are."""
     listed = [str(thing) for thing in things]
+    listed = [text if text.isprintable() else ascii(text) for text in listed]
     more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
-    return (", ".join(listed[:5]) or "none") + more
+    return (", ".join(text[:200] for text in listed[:5]) or "none") + more
 
 
 def _check_command(options: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from results.footnotes import Note, add_footnotes
 from results.footprints import Report, best_report
 from results.labels import ENCODERS, STEP_METHODS, label
 from results.paper import TABLE6, TABLE7
-from results.tables import Table, paper_cells, runs_of, with_paper
+from results.tables import NOT_THE_PAPERS, Table, paper_cells, runs_of, with_paper
 
 LAYOUT = ("presnet50", "resnet50")  # Table 6, from left to right
 SHARES = {"memory_percent": "Mem. (%)", "flops_percent": "FLOPS (%)"}
@@ -48,6 +48,8 @@ def report_tables(reports: Sequence[Report]) -> list[Table]:
         while name in tables:
             name += "+"
         title = f"Footprint of a step: {label(ENCODERS, report['encoder'])}, {size}"
+        if report["encoder"] not in ENCODERS or report["image_size"] != 224:
+            title += f" - {NOT_THE_PAPERS}"
         cells = [
             _number(report, method.get(metric), metric)
             | {"row": row, "column": column, "row_label": label(STEP_METHODS, key)}

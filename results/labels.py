@@ -31,6 +31,9 @@ DATASETS = {
     "coco1k": "COCO-1K",
     "scenes_coco": "Scenes, COCO format",
     "scenes_cityscapes": "Scenes, Cityscapes format",
+    "scenes100": "100 scenes",
+    "scenes20": "20 scenes",
+    "scenes_shapes": "Shapes of the scenes",
 }
 METRICS = {"box_ap": "AP^bb", "mask_ap": "AP"}  # a caret raises what follows it
 ACCURACIES = {

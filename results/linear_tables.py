@@ -9,6 +9,7 @@ from results.labels import ACCURACIES, DATASETS, rank
 from results.load import METRIC_PREFIX
 from results.paper import TABLE1, TABLE4, TABLE5, TABLE7
 from results.tables import (
+    NOT_THE_PAPERS,
     Table,
     as_file_name,
     protocol_title,
@@ -29,19 +30,17 @@ def linear_tables(records: pd.DataFrame) -> list[Table]:
     shown_there = [TABLE7.admits(run) for run in runs_of(linear)]
     rest = linear[~pd.Series(shown_there, index=linear.index, dtype="bool")]
     tables = tables_of(rest, [TABLE1, TABLE4, TABLE5], ACCURACIES)
-    for name, runs in linear.groupby("protocol"):
-        title = f"{protocol_title(str(name))}: top-1 of the linear classifier at every stage"
-        if columns := _stage_columns(runs):
-            cells = transfer_table(runs, columns)
-            cells["column_label"] = cells["metric"].str.removeprefix(BY_STAGE)
-            tables.append(Table(f"stages_{as_file_name(str(name))}", title, *add_footnotes(cells)))
+    measured = [name for name in linear.columns if name.startswith(METRIC_PREFIX + BY_STAGE)]
+    for name, runs in linear[linear[measured].notna().any(axis=1)].groupby("protocol"):
+        title = f"{protocol_title(str(name))}: top-1 at every stage - {NOT_THE_PAPERS}"
+        cells = transfer_table(runs, _stage_columns(runs, measured))
+        cells["column_label"] = cells["metric"].str.removeprefix(BY_STAGE)
+        tables.append(Table(f"stages_{as_file_name(str(name))}", title, *add_footnotes(cells)))
     return tables
 
 
-def _stage_columns(runs: pd.DataFrame) -> list[tuple[str, str]]:
+def _stage_columns(runs: pd.DataFrame, measured: list[str]) -> list[tuple[str, str]]:
     """(dataset, metric) wherever a run has a value."""
-    prefix = METRIC_PREFIX + BY_STAGE
-    measured = [name for name in runs.columns if name.startswith(prefix)]
     return [
         (dataset, name.removeprefix(METRIC_PREFIX))
         for dataset in sorted(runs["dataset"].unique(), key=rank(DATASETS))

@@ -33,12 +33,15 @@ FAMILIES = {  # protocols that share a table
     "finetuned_15k": "finetuned",
 }
 TITLES = {
+    "demo_finetuned": "Embedded scenes, fine-tuned on few of them, demo schedule",
     "demo_frozen": "Embedded scenes, demo schedule",
+    "demo_linear": "Shapes of the embedded scenes, linear classifier and k-NN, demo schedule",
     "finetuned": "Fine-tuned on few images",
     "frozen": "Frozen backbone",
     "linear": "Linear classifier and k-NN on the frozen encoder",
     "linear_moco": "Linear classifier by MoCo's recipe, and k-NN, on the frozen encoder",
 }
+NOT_THE_PAPERS = "not comparable with the paper"
 STUB = (("Method", "method_label"), ("Arch", "arch_label"))
 
 
@@ -78,7 +81,7 @@ def tables_of(
     for name, found in rest.groupby(rest["protocol"].map(lambda name: label(FAMILIES, name))):
         datasets = sorted(found["dataset"].unique(), key=rank(DATASETS))
         columns = [(dataset, metric) for dataset in datasets for metric in metrics]
-        title = f"{protocol_title(str(name))} - not comparable with the paper"
+        title = f"{protocol_title(str(name))} - {NOT_THE_PAPERS}"
         cells = transfer_table(found, columns)
         tables += _with_tests(
             Table(f"other_{as_file_name(str(name))}", title, *add_footnotes(cells))

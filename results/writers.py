@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -78,8 +79,16 @@ def to_markdown(table: Table) -> str:
     return "\n".join([f"### {_markdown(table.title)}", "", *body, "", *notes]).rstrip() + "\n"
 
 
-def to_html(table: Table, trace: Callable[[Cell], tuple[str, str]] = lambda cell: ("", "")) -> str:
-    """A `<table>` with its notes; `trace` says what a cell shows on hover and where it links to."""
+class Trace(NamedTuple):
+    """Where a cell of a page comes from."""
+
+    title: str = ""  # what it shows on hover
+    link: str = ""  # where it leads to
+    sources: str = ""  # ids of the page's elements that say all of it, parted by spaces
+
+
+def to_html(table: Table, trace: Callable[[Cell], Trace] = lambda cell: Trace()) -> str:
+    """A `<table>` with its notes; `trace` is asked of every cell that has records."""
     layout = layout_of(table)
     stub = len(layout.stub)
     head = ["<tr>"]
@@ -100,10 +109,8 @@ def to_html(table: Table, trace: Callable[[Cell], tuple[str, str]] = lambda cell
         for row in rows:
             first, *names = map(html.escape, layout.names(row))
             body.append(f'<tr><th scope="row">{first}</th>')
-            body += [f"<td>{name}</td>" for name in names]
-            body += [
-                _html_cell(cell, *(trace(cell) if cell["records"] else ("", ""))) for cell in row
-            ]
+            body += [f'<td class="name">{name}</td>' for name in names]
+            body += [_html_cell(cell, *(trace(cell) if cell["records"] else ())) for cell in row]
             body.append("</tr>")
         body.append("</tbody>")
     notes = "".join(f"<li>{_sup(note.mark)}{html.escape(note.text)}</li>" for note in table.notes)
@@ -152,7 +159,7 @@ def _html_label(text: str) -> str:
     return re.sub(r"\^(\w+)", r"<sup>\1</sup>", html.escape(text))
 
 
-def _html_cell(cell: Cell, title: str, link: str) -> str:
+def _html_cell(cell: Cell, title: str = "", link: str = "", sources: str = "") -> str:
     value, sign, spread = html.escape(cell["value_text"]).partition(" ±")
     value = value.replace("-", "\N{MINUS SIGN}")
     value = f"<strong>{value}</strong>" if cell["best"] else value
@@ -161,6 +168,7 @@ def _html_cell(cell: Cell, title: str, link: str) -> str:
     delta = f' <span class="delta">({delta})</span>' if delta else ""
     delta = f' <span class="spread">{sign.strip()}{spread}</span>{delta}' if spread else delta
     shown = f' title="{html.escape(title)}"' if title else ""
+    shown += f' data-sources="{html.escape(sources)}"' if sources else ""
     return f"<td{shown}>{value}{delta}{_sup(cell['mark'])}</td>"
 
 

@@ -1,5 +1,8 @@
 """Table 1 from records of readouts, and what may not enter it."""
 
+import re
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from run_records import SHA, make_record, write_records
@@ -58,7 +61,6 @@ PROVENANCE = {"dataset": "imagenet1k", "deviations": [], "seed": 0}
         {"protocol": "linear_moco"},
         {"pretrain_epochs": 200},
         {"encoder": "resnet_tiny"},
-        {"method": "supervised"},
         {"backbone": {"path": "x", "sha256": SHA, "provenance": {**PROVENANCE, "dataset": "own"}}},
         {"backbone": {"path": "x", "sha256": SHA,
                       "provenance": {**PROVENANCE, "deviations": ["epochs: 5 instead of 800"]}}},
@@ -82,6 +84,33 @@ def test_every_stage_has_its_column(tmp_path):
     assert cells["column_label"].drop_duplicates().tolist() == ["res2", "res5"]
     loco = cells[cells["method"] == "loco"]
     assert loco["text"].tolist() == ["20.0 (+2.0)", "69.5 (-0.3)"]
+
+
+def test_a_run_without_values_by_stage_has_no_row_there(tmp_path):
+    plain = readout(method="gim", metrics={"top1": 64.7})
+    cells = tables_of(tmp_path, readout(), plain)["stages_linear"].cells
+    assert set(cells["method"]) == {"loco"}
+
+
+def test_every_table_of_the_demo_says_that_it_is_not_the_papers(tmp_path):
+    configs = Path(__file__).parents[1] / "configs"
+    texts = [*(configs / "demo").glob("*.py"), *(configs / "_base_").glob("demo_*.py")]
+    names = {n for file in texts for n in re.findall(r'name="(demo_\w+)"', file.read_text())}
+    assert names == {"demo_pretrain", "demo_linear", "demo_frozen", "demo_finetuned"}
+    records = [
+        make_record(protocol=name, kind=kind, dataset="scenes_x", encoder="resnet_tiny",
+                    split=split, method=method, metrics={"top1": 9.0, "top1_res2": 8.0, **ap})
+        for name in names - {"demo_pretrain"}
+        for kind, ap in (("linear", {}), ("transfer", {"box_ap": 5.0, "mask_ap": 4.0}))
+        for method in ("simclr", "loco")
+        for split in range(3)
+    ]  # fmt: skip
+    tables = all_tables(load_records([write_records(tmp_path, *records)])[0])
+    kinds = [table.name.partition("_demo")[0] for table in tables]
+    assert sorted(set(kinds)) == ["other", "stages"] and len(kinds) == 15  # with tests over splits
+    for table in tables:
+        assert "not comparable with the paper" in table.title, table.title
+        assert not table.title.startswith(("Table", "Protocol")), table.title
 
 
 def test_tables_of_all_kinds_stand_together_and_are_written(tmp_path):
@@ -110,12 +139,19 @@ def test_a_readout_names_its_weights():
     assert pd.isna(readout(method="random").backbone) or readout(method="random").backbone is None
 
 
-def test_random_init_joins_table_1_alone(tmp_path):
-    """It is a floor under the methods, and no row of the ablations or of Table 7."""
-    records = [readout(method="random", encoder=name) for name in ("resnet50", "presnet50")]
+def test_random_init_and_supervised_join_table_1_alone(tmp_path):
+    """They are a floor and a mark beside the methods, and no rows of the ablations or Table 7."""
+    both = ("random", "supervised")
+    encoders = ("resnet50", "presnet50")
+    records = [readout(method=method, encoder=name) for method in both for name in encoders]
     tables = tables_of(tmp_path, *records, readout(pretrain_epochs=100))
-    assert tables["table1"].cells.iloc[0]["method_label"] == "Random Init"
+    rows = tables["table1"].cells
+    assert rows["method_label"].tolist()[:3] == ["Random Init", "Supervised", "SimCLR"]
+    assert len(rows) == 6 + 2, "the paper's rows stay as they are"
+    beside = tables["table1_paper"].cells
+    added = beside[beside["method"].isin(both) & beside["column_label"].str.endswith("paper")]
+    assert set(added["text"]) == {"\N{EM DASH}"}
     for name in ("table4", "table5"):
-        assert "random" not in set(tables[name].cells["method"])
+        assert not set(both) & set(tables[name].cells["method"])
     others = tables["other_linear"].cells
-    assert set(others["encoder"]) == {"presnet50"} and set(others["method"]) == {"random"}
+    assert set(others["encoder"]) == {"presnet50"} and set(others["method"]) == set(both)

@@ -7,6 +7,7 @@ draws a report of ``python -m pretrain.footprint --measure`` again.
 
 import argparse
 import json
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ LABELS = {
     "loco_recompute": "LoCo, recomputed",
     "loco_naive": "LoCo, naive",
 }
+ENCODERS = {"resnet50": "ResNet-50", "presnet50": "PResNet-50"}
 COLOURS = {"simclr": "#444444", "gim": "#d1731d", "loco": "#2264a8"}
 # Where a label may stand, in typographic points from the centre of its point: the nearest first.
 SPOTS = [
@@ -33,6 +35,8 @@ SPOTS = [
     for reach in (9, 20, 34, 48, 62, 76)
     for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
 ]
+
+LINE = 70  # characters of the text below the plot
 
 Point = tuple[float, float]
 
@@ -75,7 +79,7 @@ def memory_against_time(report: dict[str, Any]) -> Figure:
         raise ValueError(
             f"no step time for {', '.join(untimed)}: run pretrain.footprint with --measure"
         )
-    figure = Figure(figsize=(7.2, 6.2), layout="constrained")
+    figure = Figure(figsize=(6.4, 5.8), layout="constrained")
     axes, text = figure.subplots(2, 1, height_ratios=[4.6, 1])
     points = {
         name: (method["step_ratio"], method["peak_memory_mib"] / 1024)
@@ -105,19 +109,22 @@ def memory_against_time(report: dict[str, Any]) -> Figure:
     )
     axes.set_ylabel(f"peak memory of a step, GiB (counted, batch {report['batch_size']})")
     axes.set_title(
-        f"{report['encoder']}, {report['image_size']} px, {report['precision']}: "
-        "memory against time (saving ratio)", fontsize=11,
-    )  # fmt: skip
+        f"{ENCODERS.get(report['encoder'], report['encoder'])}, {report['image_size']} px, "
+        f"{report['precision']}: memory against time\nin brackets: SimCLR's peak over the method's",
+        fontsize=10,
+    )
     axes.margins(x=0.2)
     axes.set_ylim(0, 1.15 * max(y for _, y in points.values()))
     axes.grid(alpha=0.25)
     text.axis("off")
+    told = where_it_pays(methods).splitlines()
+    lines_below = [line for sentence in told for line in textwrap.wrap(sentence, LINE)]
     text.text(
-        0, 1, where_it_pays(methods), va="top", fontsize=8.5, transform=text.transAxes,
-        linespacing=1.35,
+        0, 1, "\n".join(lines_below), va="top", fontsize=8.5, transform=text.transAxes,
+        linespacing=1.3,
     )  # fmt: skip
     remark = axes.annotate(
-        "below this line: saves more than checkpointing SimCLR", (0, rival), xytext=(0, 0),
+        "below: saves more than checkpointing SimCLR", (0, rival), xytext=(0, 0),
         xycoords=("axes fraction", "data"), textcoords="offset points",
         color="#444444", fontsize=7.5, style="italic",
     )  # fmt: skip

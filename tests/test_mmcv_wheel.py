@@ -1,5 +1,6 @@
 """Which operators mmcv is built with, where the build is kept, and how a broken one goes on."""
 
+import json
 import sys
 import tarfile
 import time
@@ -72,6 +73,22 @@ def test_each_build_has_a_folder_of_its_own() -> None:
     assert not serves(wheel_key("2.1.0", "2.10.0", gpu), cpu_key)
 
 
+def test_the_installed_build_is_known_by_the_folder_it_came_from(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    key = wheel_key("2.1.0", "2.11.0+cu130", Operators("cpu"))
+    info = tmp_path / "mmcv-2.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mmcv\nVersion: 2.1.0\n")
+    wheel = Path("/a cache") / key / "mmcv-2.1.0-cp311-cp311-linux_x86_64.whl"
+    (info / "direct_url.json").write_text(json.dumps({"url": wheel.as_uri()}))  # + is %2B in it
+    with monkeypatch.context() as only_this:
+        only_this.setattr(sys, "path", [str(tmp_path)])
+        assert mmcv_wheel.installed_key() == key
+        (info / "direct_url.json").unlink()
+        assert mmcv_wheel.installed_key() is None  # from a package index: any build
+
+
 def test_the_build_environment_decides_for_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_CUDA", "1")
     monkeypatch.setenv("MAX_JOBS", "3")
@@ -87,13 +104,14 @@ def test_a_broken_build_goes_on_and_is_moved_whole(
 ) -> None:
     calls = []
 
+    def pip_locked(command: str, lock: Path, *options: str) -> None:
+        calls.append(f"{command} by {lock.relative_to(machine.ROOT)}")
+        (tmp_path / "mmcv-9").mkdir()
+        with tarfile.open(house / "build/mmcv-9.tar.gz", "w:gz") as archive:
+            archive.add(tmp_path / "mmcv-9", "mmcv-9")
+
     def pip(*arguments: str, env: object = None) -> None:
         calls.append(arguments[0])
-        if arguments[0] == "download":
-            (tmp_path / "mmcv-9").mkdir()
-            with tarfile.open(house / "build/mmcv-9.tar.gz", "w:gz") as archive:
-                archive.add(tmp_path / "mmcv-9", "mmcv-9")
-            return
         source = Path(arguments[-1])
         if not (source / "half.o").exists():
             (source / "half.o").touch()
@@ -104,14 +122,41 @@ def test_a_broken_build_goes_on_and_is_moved_whole(
     house = tmp_path / "house"
     (house / "build").mkdir(parents=True)
     monkeypatch.setattr(mmcv_wheel, "pip", pip)
+    monkeypatch.setattr(mmcv_wheel, "pip_locked", pip_locked)
     with pytest.raises(KeyboardInterrupt):
         mmcv_wheel.build(house, "9", Operators("cpu"))
     assert mmcv_wheel.find_wheel(house) is None
     wheel = mmcv_wheel.build(house, "9", Operators("cpu"))
     assert wheel == house / "mmcv-9-cp311.whl"
     assert mmcv_wheel.build(house, "9", Operators("cpu")) == wheel
-    assert calls == ["download", "wheel", "wheel"]
+    assert calls == ["download by tools/locks/mmcv.txt", "wheel", "wheel"]
     assert not (house / "build").exists()
+
+
+def test_a_kept_wheel_is_used_only_as_it_was_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def pip(*arguments: str, env: object = None) -> None:
+        (tmp_path / "build/out").mkdir()
+        (tmp_path / "build/out/mmcv-9-cp311.whl").write_text("wheel")
+
+    def build() -> Path:
+        (tmp_path / "build/mmcv-9").mkdir(parents=True, exist_ok=True)
+        return mmcv_wheel.build(tmp_path, "9", Operators("cpu"))
+
+    monkeypatch.setattr(mmcv_wheel, "pip", pip)
+    wheel = build()
+    told = "ba59926159d2aa256eb8739b8da7e2b574b960e1202c6d624cbe981cef996c91"
+    note = tmp_path / "mmcv-9-cp311.whl.sha256"
+    assert note.read_text() == told
+    assert mmcv_wheel.find_wheel(tmp_path) == wheel
+
+    wheel.write_text("whee!")  # same size
+    assert mmcv_wheel.find_wheel(tmp_path) is None
+    assert f"expected {told}: it is not used" in capsys.readouterr().out
+    assert build().read_text() == "wheel"  # built again in its place
+    note.unlink()
+    assert mmcv_wheel.find_wheel(tmp_path) is None
 
 
 def test_two_setups_at_a_time_build_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

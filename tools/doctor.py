@@ -1,7 +1,7 @@
 """Says what is wrong with the machine or with .venv, and the command that mends it.
 
 usage: python tools/doctor.py [--preflight]
-    (nothing)     what is installed, against constraints.txt, and whether it loads
+    (nothing)     what is installed, against tools/locks/, and whether it loads
     --preflight   whether a set-up can succeed on this machine; faults only, within a second
 Exit status 1 if something keeps the project from running, or from being set up.
 """
@@ -35,7 +35,7 @@ from machine import (
 
 AGAIN = "rm -f .venv/setup.stamp && bash tools/setup.sh"
 IMPORTS = (
-    *("torch", "torchvision", "mmengine", "numpy", "pycocotools.mask", "cv2", "mmcv._ext"),
+    *("torch", "torchvision", "mmengine", "numpy", "pycocotools.mask", "cv2", "mmcv.ops"),
     *("mmdet", "cityscapesscripts"),
 )
 PACKAGES = (
@@ -49,7 +49,7 @@ def check() -> Iterator[Finding]:
     yield python_version()
     in_venv = Path(sys.prefix).resolve() == (ROOT / ".venv").resolve()
     yield Finding(".venv", sys.prefix, *([] if in_venv else ["fault", "bash tools/setup.sh"]))
-    yield from versions(read_pins((ROOT / "constraints.txt").read_text()))
+    yield from versions(locked_versions())
     yield project()
     yield from (loads(module) for module in IMPORTS)
     yield from cuda()
@@ -59,15 +59,20 @@ def check() -> Iterator[Finding]:
     yield disk_space(ROOT, need_gib=1.0)
 
 
+def locked_versions(python: tuple[int, ...] = sys.version_info[:2]) -> dict[str, str]:
+    """The versions that a set-up installs on this Python, by name."""
+    locks = [ROOT / "tools/locks" / f"{name}.txt" for name in ("pip", "install", "mmcv")]
+    return read_pins("\n".join(lock.read_text() for lock in locks), python)
+
+
 def read_pins(text: str, python: tuple[int, ...] = sys.version_info[:2]) -> dict[str, str]:
-    """The versions of constraints.txt that hold for this Python, by normalised name."""
+    """The versions of constraints.txt or of a lock that hold for this Python, by name."""
     pins = {}
-    form = re.compile(r'^([\w.-]+)==(\S+)(?: *; *python_version *(<|>=) *"(\d+)\.(\d+)")?')
-    for match in filter(None, map(form.match, text.splitlines())):
-        name, version, sign, major, minor = match.groups()
-        below = sign is not None and python < (int(major), int(minor))
-        if sign is None or below == (sign == "<"):
-            pins[re.sub(r"[-_.]+", "-", name).lower()] = version
+    bound = re.compile(r"""python(?:_full)?_version *(<|>=) *['"](\d+)\.(\d+)""")
+    for name, version, marker in re.findall(r"^([\w.-]+)==(\S+)(.*)", text, re.MULTILINE):
+        bounds = bound.findall(marker.split("#")[0])
+        if all((python < (int(a), int(b))) == (sign == "<") for sign, a, b in bounds):
+            pins[name] = version
     return pins
 
 
@@ -116,11 +121,11 @@ def cuda() -> Iterator[Finding]:
     """GPUs, the CUDA compiler, and whether mmcv's operators run on the GPU."""
     nvcc = nvcc_version(find_toolkit(os.environ))
     yield Finding("CUDA compiler", nvcc or "none (needed to build CUDA operators only)")
-    try:
-        import torch
-        from mmcv.ops import get_compiling_cuda_version, nms
-    except Exception:
+    if any(loads(module).level == "fault" for module in ("torch", "mmcv.ops")):
         return  # told by the imports above
+    import torch
+    from mmcv.ops import get_compiling_cuda_version, nms
+
     built = get_compiling_cuda_version()
     operators = "CPU only" if built == "not available" else f"CPU and CUDA {built}"
     if not torch.cuda.is_available():
@@ -135,7 +140,7 @@ def cuda() -> Iterator[Finding]:
     try:
         box = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device="cuda")
         nms(box, box.new_ones(1), 0.5)
-    except Exception as error:
+    except RuntimeError as error:
         reason = f"do not run on the GPU ({operators}; {error})".splitlines()[0]
         mend = f"install the CUDA {torch.version.cuda} toolkit (nvcc), then: {AGAIN}"
         yield Finding("mmcv's operators", reason, "warning", mend)

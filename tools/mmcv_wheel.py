@@ -3,6 +3,8 @@
 mmcv 2.1.0 is published as source only, and its CPU and CUDA builds have the same wheel name. So
 each build is kept in a folder of its own, named after everything that it depends on, and installed
 from there by path. It is built inside the unpacked source, where ninja continues after a break.
+The source has to have the sha256 of tools/locks/mmcv.txt, a kept wheel the one noted when it was
+built.
 
 usage: python tools/mmcv_wheel.py {plan,install}   (with the Python of .venv, once torch is in it)
 """
@@ -10,6 +12,7 @@ usage: python tools/mmcv_wheel.py {plan,install}   (with the Python of .venv, on
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -21,9 +24,12 @@ import sysconfig
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from machine import ROOT, cache_root, find_toolkit, gpu_models, nvcc_version
+from pip_locked import pip_locked
 
+LOCK = ROOT / "tools/locks" / "mmcv.txt"
 JOB_MEMORY_GIB = {"cpu": 2, "cuda": 4}  # one compiler, with room to spare
 
 
@@ -55,13 +61,18 @@ def main(command: str) -> None:
     )
     version = pinned_version()
     house = cache_root(os.environ) / wheel_key(version, str(torch.__version__), operators)
+    installed = serves(installed_key(), house.name)
     if command == "plan":
         if operators.warning:
             print(f"WARNING: {operators.warning}", file=sys.stderr)
         takes = "12 minutes on 2 cores" if operators.kind == "cpu" else "an hour on 2 cores"
-        ready = "in the cache" if find_wheel(house) else f"to be built, about {takes}"
+        ready = f"to be built, about {takes}"
+        if installed:
+            ready = "installed"
+        elif find_wheel(house):
+            ready = "in the cache"
         print(f"mmcv {version} with {operators.name} operators: {ready}")
-    elif not serves(installed_key(), house.name):
+    elif not installed:
         wheel = find_wheel(house) or build(house, version, operators)
         pip("install", "--no-deps", "--force-reinstall", str(wheel))
 
@@ -121,11 +132,11 @@ def choose_operators(
     return Operators(f"cuda{torch_cuda}", tuple(sorted(set(listed or archs))))
 
 
-def pinned_version(constraints: Path = ROOT / "constraints.txt") -> str:
-    """The version of mmcv that constraints.txt names."""
-    match = re.search(r"^mmcv==(\S+)", constraints.read_text(), re.MULTILINE)
+def pinned_version(lock: Path = LOCK) -> str:
+    """The version of mmcv that the lock names."""
+    match = re.search(r"^mmcv==(\S+)", lock.read_text(), re.MULTILINE)
     if match is None:
-        raise ValueError(f"{constraints}: found no line mmcv==VERSION")
+        raise ValueError(f"{lock}: found no line mmcv==VERSION; run: git restore tools/locks")
     return match[1]
 
 
@@ -137,8 +148,25 @@ def wheel_key(version: str, torch_version: str, operators: Operators) -> str:
 
 
 def find_wheel(house: Path) -> Path | None:
-    """The finished wheel of a cache folder, if it is there."""
-    return next(house.glob("mmcv-*.whl"), None)
+    """The finished wheel of a cache folder, if it is there and as it was when it was built."""
+    for wheel in house.glob("mmcv-*.whl"):
+        note = digest_note(wheel)
+        noted = note.read_text() if note.exists() else f"the one in {note.name}, which is missing"
+        found = sha256(wheel)
+        if found == noted:
+            return wheel
+        print(f"{wheel}: found sha256 {found}, expected {noted}: it is not used")
+    return None
+
+
+def digest_note(wheel: Path) -> Path:
+    """The file beside a wheel that keeps its sha256."""
+    return wheel.with_suffix(".whl.sha256")
+
+
+def sha256(file: Path) -> str:
+    """The file's digest, in hexadecimal digits."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def installed_key() -> str | None:
@@ -147,7 +175,7 @@ def installed_key() -> str | None:
         note = importlib.metadata.distribution("mmcv").read_text("direct_url.json")
     except importlib.metadata.PackageNotFoundError:
         return None
-    return Path(json.loads(note)["url"]).parent.name if note else None
+    return Path(unquote(json.loads(note)["url"])).parent.name if note else None
 
 
 def serves(installed: str | None, wanted: str) -> bool:
@@ -175,15 +203,17 @@ def build(house: Path, version: str, operators: Operators) -> Path:
         pip("wheel", "-v", "--no-deps", "--no-build-isolation", "--use-pep517",
             "--wheel-dir", str(work / "out"), str(source), env=build_env(operators))  # fmt: skip
         (built,) = (work / "out").glob("mmcv-*.whl")
-        wheel = built.rename(house / built.name)
+        wheel = house / built.name
+        digest_note(wheel).write_text(sha256(built))
+        built.replace(wheel)
         shutil.rmtree(work)
     return wheel
 
 
 def fetch_source(work: Path, version: str) -> None:
     """Download and unpack mmcv's source; ``work/mmcv-VERSION`` appears when it is whole."""
-    pip("download", "--no-deps", "--no-build-isolation", "--no-binary", "mmcv", "--use-pep517",
-        "--dest", str(work), f"mmcv=={version}")  # fmt: skip
+    pip_locked("download", LOCK, "--no-build-isolation", "--no-binary", "mmcv", "--use-pep517",
+               "--dest", str(work))  # fmt: skip
     unpacking = work / "unpacking"
     shutil.rmtree(unpacking, ignore_errors=True)
     shutil.unpack_archive(work / f"mmcv-{version}.tar.gz", unpacking)

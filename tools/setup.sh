@@ -122,18 +122,18 @@ if ! venv_works; then
   step "making .venv with Python $version" "$python" -m venv "$venv"
 fi
 python=$venv/bin/python
-rm -rf "$venv/tmp"
+rm -rf "$venv/tmp" "$venv/setup.stamp" # until it is whole again
 mkdir "$venv/tmp"
 export TMPDIR=$venv/tmp # a kill leaves nothing in the system's
 
 cd "$root"
 step 'looking for half installed packages' "$python" tools/setup_state.py repair
-step 'torch and what builds mmcv (2 GB to download)' "$python" -m pip install -c constraints.txt \
-  torch torchvision numpy setuptools wheel ninja packaging
+step 'pip' "$python" tools/pip_locked.py tools/locks/pip.txt --only-binary :all:
+step 'all packages but mmcv (2 GB to download)' "$python" tools/pip_locked.py tools/locks/install.txt \
+  --only-binary :all:
 "$python" tools/mmcv_wheel.py plan || fail 'mmcv cannot be built as asked for'
 step 'mmcv' "$python" tools/mmcv_wheel.py install
-step 'the project and all else' "$python" -m pip install -c constraints.txt --no-build-isolation \
-  -e '.[transfer,dev]'
+step 'the project' "$python" -m pip install --no-index --no-deps --no-build-isolation -e .
 rm -rf "$venv/tmp"
 "$python" tools/doctor.py || fail "the set-up does not work yet; the log is $log"
 "$python" tools/setup_state.py finish

@@ -22,7 +22,10 @@ from machine import ROOT, find_toolkit, gpu_models
 
 SOURCES = (
     "pyproject.toml",
-    "constraints.txt",
+    "tools/locks/pip.txt",
+    "tools/locks/install.txt",
+    "tools/locks/mmcv.txt",
+    "tools/pip_locked.py",
     "tools/setup.sh",
     "tools/setup_state.py",
     "tools/mmcv_wheel.py",

@@ -61,7 +61,8 @@ def lightly(root: Path, size: int) -> PillowViews:
         from lightly.transforms.simclr_transform import SimCLRTransform
     except ImportError as error:
         raise ImportError(
-            f"{error}; install what is compared with: pip install -c constraints.txt -e '.[bench]'"
+            f"{error}; install what is compared with: .venv/bin/python tools/pip_locked.py "
+            "tools/locks/bench.txt --no-build-isolation"
         ) from error
     return PillowViews(root, SimCLRTransform(input_size=size))
 

@@ -9,8 +9,9 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pretrain.encoders import Encoder, build_encoder
+from pretrain.stored_tensors import read_stored, tensors_of
 from results.record import write_atomically
 
 FORMAT = "loco-transfer backbone"
 FORMAT_VERSION = 2  # 1 had no settings
+MAX_TEXT = 10_000  # characters of a value in the provenance
+MAX_FAULTS = 50  # tensors named in an error
 # RGB in 0..1; the same in pretraining and transfer (our choice)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -48,6 +52,25 @@ class Provenance:
     settings: dict[str, Any] = field(default_factory=dict)  # units, decoder, ...; {}: not known
     format: str = FORMAT
     format_version: int = FORMAT_VERSION
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], path: str | Path) -> "Provenance":
+        """From the values that a file holds, each of its kind.
+
+        Raises:
+            ValueError: a key is missing or unknown, or a value is of another kind; names the file.
+        """
+        names = {each.name for each in fields(cls)}
+        if odd := sorted(names ^ values.keys(), key=str):
+            raise ValueError(f"{path}: provenance with other keys than ours: {_some(odd)}")
+        for name, (fits, expected) in _KINDS.items():
+            if not fits(values[name]):
+                raise ValueError(
+                    f"{path}: {name} in its provenance is a {type(values[name]).__name__} that is "
+                    f"not {expected}; export or copy the file again"
+                )
+        lists = {name: tuple(values[name]) for name in ("deviations", "mean", "std")}
+        return cls(**{**values, **lists})
 
     @classmethod
     def from_elsewhere(
@@ -102,7 +125,13 @@ def load_backbone(encoder: Encoder, path: str | Path) -> Provenance:
     """
     with _open(path) as file:
         provenance = _parse(file.metadata(), path)
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        try:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (SafetensorError, RuntimeError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(
+                f"{path} holds a tensor of a kind that cannot be read ({str(error)[:300]}); "
+                "export it again"
+            ) from error
     if provenance.encoder != encoder.name:
         raise ValueError(
             f"{path} holds the weights of {provenance.encoder}, but the config asks for "
@@ -121,22 +150,28 @@ def load_backbone(encoder: Encoder, path: str | Path) -> Provenance:
 def check_tensors(
     expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: str | Path
 ) -> None:
-    """Compare names and shapes.
+    """Compare names, shapes and types of numbers.
 
     Raises:
-        ValueError: lists every tensor that is missing, unexpected or misshapen.
+        ValueError: lists every tensor that is missing, unexpected, misshapen or of another type.
     """
     faults = [f"missing: {key}" for key in expected if key not in found]
-    faults += [f"unexpected: {key}" for key in found if key not in expected]
+    faults += [f"unexpected: {_some([key])}" for key in found if key not in expected]
+    faults += [
+        f"type of {key}: found {found[key].dtype}, expected {tensor.dtype}"
+        for key, tensor in expected.items()
+        if key in found and found[key].dtype != tensor.dtype
+    ]
     faults += [
         f"shape of {key}: found {tuple(found[key].shape)}, expected {tuple(tensor.shape)}"
         for key, tensor in expected.items()
         if key in found and found[key].shape != tensor.shape
     ]
     if faults:
+        more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
         raise ValueError(
             f"the tensors in {path} are not this encoder's; nothing was loaded:\n  "
-            + "\n  ".join(faults)
+            + "\n  ".join(faults[:MAX_FAULTS] + more)
         )
 
 
@@ -162,8 +197,8 @@ def _open(path: str | Path) -> Any:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
         raise ValueError(
-            f"{path} is no readable backbone file ({error}); it is cut short or of another format. "
-            "Export or copy it again"
+            f"{path} is no readable backbone file ({str(error)[:300]}); it is cut "
+            "short or of another format. Export or copy it again"
         ) from error
 
 
@@ -178,41 +213,94 @@ def _parse(metadata: Mapping[str, str] | None, path: str | Path) -> Provenance:
             f"{path} is a safetensors file without provenance ({', '.join(missing)} missing), so "
             "no result could be tied to it. Make a backbone file with `python -m pretrain.export`"
         )
-    values = {key: json.loads(metadata[key]) for key in names}
+    try:
+        values = {key: json.loads(metadata[key]) for key in names}
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is damaged: its provenance is no JSON ({error}); export or copy it again"
+        ) from error
     if values["format"] != FORMAT or values["format_version"] not in (1, FORMAT_VERSION):
         raise ValueError(
-            f"{path} is '{values['format']}' version {values['format_version']}; this release "
-            f"reads '{FORMAT}' up to version {FORMAT_VERSION}"
+            f"{path} is {_some([values['format']])} version {_some([values['format_version']])}; "
+            f"this release reads '{FORMAT}' up to version {FORMAT_VERSION}"
         )
-    values.update({key: tuple(values[key]) for key in ("deviations", "mean", "std")})
-    return Provenance(**values)
+    return Provenance.of(values, path)
+
+
+def _some(things: Iterable[object]) -> str:
+    """The first five, for a message: long ones cut, nothing in them that a terminal would obey."""
+    return ", ".join(ascii(thing)[:100].strip("'") for thing in islice(things, 5))
+
+
+def _is_whole(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_colour(value: object) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == 3
+        and all(type(number) in (int, float) and 0 <= number <= 1 for number in value)
+    )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable() and len(value) <= MAX_TEXT
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and all(map(_is_text, value))
+
+
+def _is_json(value: object) -> bool:
+    try:
+        return isinstance(value, dict) and len(json.dumps(value, allow_nan=False)) <= MAX_TEXT
+    except (TypeError, ValueError, RecursionError):
+        return False
+
+
+_TEXT = (_is_text, "a printable text")
+_NUMBER = (lambda value: value is None or _is_whole(value), "a whole number or None")
+_COLOUR = (_is_colour, "three numbers in 0..1, of red, green and blue")
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {  # of a provenance's values
+    **dict.fromkeys(("method", "encoder", "dataset", "dataset_fingerprint", "format"), _TEXT),
+    **dict.fromkeys(("config_hash", "git_commit", "weights_sha256"), _TEXT),
+    **dict.fromkeys(("epochs", "seed", "format_version"), _NUMBER),
+    **dict.fromkeys(("mean", "std"), _COLOUR),
+    "deviations": (_is_texts, "a list of printable texts"),
+    "settings": (_is_json, "an object of plain JSON"),
+}
 
 
 def export_checkpoint(checkpoint: str | Path, out: str | Path) -> Provenance:
     """A checkpoint of ``tools/pretrain.sh`` -> backbone file."""
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    stored = content.get("meta", {}).get("provenance")
-    if stored is None:
+    content = read_stored(checkpoint)
+    meta = content.get("meta")
+    stored = meta.get("provenance") if isinstance(meta, dict) else None
+    if not isinstance(stored, dict):
         raise ValueError(
             f"{checkpoint} carries no provenance; expected a checkpoint that `bash "
             "tools/pretrain.sh` wrote (WORK_DIR/epoch_N.pth)"
         )
-    encoder = build_encoder(stored["encoder"])
-    prefix = "encoder."
-    tensors = {
-        key.removeprefix(prefix): value
-        for key, value in content["state_dict"].items()
-        if key.startswith(prefix)
-    }
+    provenance = Provenance.of({"weights_sha256": "", **stored}, checkpoint)
+    encoder = _encoder_of(provenance, checkpoint)
+    tensors = tensors_of(content.get("state_dict"), checkpoint, prefix="encoder.")
     check_tensors(encoder.state_dict(), tensors, checkpoint)
     encoder.load_state_dict(tensors)
-    return write_backbone(encoder, out, Provenance(**stored))
+    return write_backbone(encoder, out, provenance)
+
+
+def _encoder_of(provenance: Provenance, path: str | Path) -> Encoder:
+    try:
+        return build_encoder(provenance.encoder)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def import_torchvision(weights: str | Path, encoder_name: str, out: str | Path) -> Provenance:
     """torchvision's supervised ImageNet weights (``resnet50-19c8e357.pth``) -> backbone file."""
-    content = torch.load(weights, map_location="cpu", weights_only=True)
-    tensors = {key: value for key, value in content.items() if not key.startswith("fc.")}
+    stored = tensors_of(read_stored(weights), weights)
+    tensors = {key: value for key, value in stored.items() if not key.startswith("fc.")}
     encoder = build_encoder(encoder_name)
     # Old files have no num_batches_tracked; nothing reads it while momentum is a constant.
     for key, value in encoder.state_dict().items():

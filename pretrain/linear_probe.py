@@ -33,8 +33,11 @@ PRESETS = {"paper": CONFIGS / "linear.py", "moco": CONFIGS / "linear_moco.py"}
 RANDOM_BACKBONE = "random.safetensors"  # in the work folder
 
 
-def prepare(cfg: Config, world_size: int) -> None:
+def prepare(cfg: Config, world_size: int) -> dict[str, str]:
     """Put the documented names where they belong, and check the inputs.
+
+    Returns:
+        Nothing: the config holds the data's fingerprints.
 
     Raises:
         ValueError, FileNotFoundError: what was found, what was expected, how to mend it.
@@ -74,6 +77,7 @@ def prepare(cfg: Config, world_size: int) -> None:
     cfg.train_cfg.max_epochs = cfg.epochs
     cfg.param_scheduler = [schedule(cfg.epochs, cfg.milestones)]
     cfg.randomness = {"seed": cfg.seed}
+    return {}
 
 
 def prepare_backbone(cfg: Config) -> None:

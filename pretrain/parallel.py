@@ -25,12 +25,16 @@ class LocalDistributed(nn.Module):
 
     Args:
         module: the model; rank 0's weights and buffers are given to every other process.
+
+    Attributes:
+        own_losses: of the last step, over this process's part of the batch.
     """
 
     def __init__(self, module: LocalContrastive) -> None:
         super().__init__()
         self.module = module
         synchronise_on_cpu(module)
+        self.own_losses: dict[str, Tensor] = {}
         self._in_flight: list[tuple[dist.Work, Tensor]] = []
         with torch.no_grad():
             for tensor in [*module.parameters(), *module.buffers()]:
@@ -39,6 +43,7 @@ class LocalDistributed(nn.Module):
     def train_step(self, data: dict[str, Tensor], optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """As :meth:`LocalContrastive.train_step`, over the global batch; losses are averages."""
         losses = self.module.local_gradients(data, optim_wrapper, self._start_average)
+        self.own_losses = losses
         self._finish_averages()
         self.module.update(optim_wrapper)
         stacked = torch.stack(list(losses.values()))

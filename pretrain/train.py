@@ -12,12 +12,16 @@ from mmengine.config import Config
 from pretrain.encoders import build_encoder
 from pretrain.images.image_lists import ImageList
 from pretrain.precision import check_precision
+from pretrain.running import collapse  # noqa: F401  (registers EmbeddingSpread)
 from pretrain.running.launch import main, per_process
 from pretrain.units import build_units
 
 
-def prepare(cfg: Config, world_size: int) -> None:
+def prepare(cfg: Config, world_size: int) -> dict[str, str]:
     """Put the documented names where they belong, and check the inputs.
+
+    Returns:
+        The images' fingerprint.
 
     Raises:
         ValueError, FileNotFoundError: what was found, what was expected, how to mend it.
@@ -48,6 +52,8 @@ def prepare(cfg: Config, world_size: int) -> None:
     cfg.train_cfg.max_epochs = cfg.epochs
     cfg.param_scheduler = schedule(cfg.epochs, cfg.warmup_epochs)
     cfg.randomness = {"seed": cfg.seed}
+    cfg.default_hooks.spread = {"type": "EmbeddingSpread"}
+    return {str(cfg.data_root): listed.fingerprint}
 
 
 def prepare_optimisation(cfg: Config) -> None:

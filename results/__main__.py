@@ -19,7 +19,7 @@ from results.load import load_records
 from results.plots import ap_bars, decoder_curves, has_bars, loss_curves, tsne_panels
 from results.record import write_atomically
 from results.report import write_report
-from results.tsne import load_features, side_by_side
+from results.tsne import CACHE, load_features, side_by_side
 from results.writers import FORMATS, to_markdown
 
 
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number, frames in enumerate(losses_by_method(records).values(), start=1):
         figures[f"fig2_{number}"] = decoder_curves(frames)
     for number, found in enumerate(load_features(records)[0].values(), start=1):
-        figures[f"fig3_{number}"] = tsne_panels(side_by_side(found))
+        figures[f"fig3_{number}"] = tsne_panels(side_by_side(found, out / CACHE))
     figures |= {f"ap_{t.name}": ap_bars(t.cells) for t in tables if has_bars(t.cells)}
     for name, figure in figures.items():
         written += write_figure(figure, out / "figures" / name)

@@ -6,8 +6,10 @@ A file that is missing, outside the record's folder or not what it should be bec
 from __future__ import annotations
 
 import base64
+import csv
 import io
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
+from results.field_types import is_printable, shown
 from results.labels import DATASETS, METHODS, backbone_label, epochs_label, rank
 from results.load import Problem, artifact_path
 from results.paper import optional_int
@@ -22,6 +25,8 @@ from results.record import KINDS
 
 MAX_PANELS = 24  # loss curves
 MAX_LOSSES_BYTES = 64 << 20
+MAX_ITERATION = 10**12
+MAX_UNITS = 100
 MAX_SCENES = 6  # pictures per dataset and protocol, each drawn for every backbone
 MAX_PICTURE_BYTES = 32 << 20
 MAX_PICTURE_PIXELS = 40_000_000
@@ -143,14 +148,31 @@ def _read_losses(run: dict[str, Any]) -> pd.DataFrame:
     path = artifact_path(run["record_path"], run["artifacts"]["losses"])
     if path.stat().st_size > MAX_LOSSES_BYTES:
         raise ValueError(f"{path.name} is larger than {MAX_LOSSES_BYTES >> 20} MiB")
-    frame = pd.read_csv(path)
+    try:
+        frame = pd.read_csv(path, compression=None, index_col=False)  # by its name it may be a bomb
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path.name} is no CSV file: {error}") from error
     expected = ["iteration", "epoch"]
     if list(frame.columns[:2]) != expected or len(frame.columns) < 3 or frame.empty:
         raise ValueError(
-            f"{path.name} has the columns {', '.join(map(str, frame.columns))} and {len(frame)} "
-            "rows, expected iteration, epoch, one column per unit and at least one row"
+            f"{path.name} has the columns {shown(', '.join(map(str, frame.columns)))} and "
+            f"{len(frame)} rows, expected iteration, epoch, one column per unit and one row or more"
         )
-    return frame.astype(float).astype({"iteration": int})
+    try:
+        numbers = frame.astype(float)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}; expected numbers below the header") from error
+    if not numbers["iteration"].between(0, MAX_ITERATION).all() or not _fits(numbers.columns):
+        raise ValueError(
+            f"{path.name}: iterations beyond 0 to {MAX_ITERATION}, or more than {MAX_UNITS} units "
+            "or one with an odd name"
+        )
+    return numbers.astype({"iteration": int})
+
+
+def _fits(columns: Iterable[Any]) -> bool:
+    names = list(columns)
+    return len(names) <= 2 + MAX_UNITS and all(is_printable(str(name)) for name in names)
 
 
 def _read_picture(record_path: str, relative: object) -> str:
@@ -161,10 +183,10 @@ def _read_picture(record_path: str, relative: object) -> str:
     try:
         with Image.open(path, formats=("PNG", "JPEG")) as image:
             if image.width * image.height > MAX_PICTURE_PIXELS:
-                raise ValueError(f"{relative!r} has {image.width} x {image.height} pixels")
+                raise ValueError(f"{image.width} x {image.height} pixels are too many")
             picture = image.convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{relative!r} is not a readable PNG or JPEG file") from error
+    except Exception as error:  # Pillow raises of every kind
+        raise ValueError(f"{relative!r} is not a readable PNG or JPEG file ({error})") from error
     picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=88, subsampling=0)

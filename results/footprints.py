@@ -12,14 +12,23 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from results.field_types import conform, shown
 from results.load import FOOTPRINTS, Problem
 
 Report = dict[str, Any]
 
-_STAGE = {"name": str, "memory_percent": float, "flops_percent": float}
-_METHOD = {"peak_memory_mib": float, "saving_ratio": float, "work_ratio": float, "setting": str}
-_REPORT = {"encoder": str, "image_size": int, "batch_size": int, "world_size": int}
-_REPORT |= {"precision": str, "flops_g": float, "stages": list, "methods": dict}
+_STAGE: dict[str, Any] = {"name": str, "memory_percent": float, "flops_percent": float}
+_METHOD: dict[str, Any] = {
+    "peak_memory_mib": float,
+    "saving_ratio": float,
+    "work_ratio": float,
+    "setting": str,
+}
+_REPORT: dict[str, Any] = {"encoder": str, "image_size": int, "batch_size": int, "world_size": int}
+_REPORT |= {"precision": str, "flops_g": float}
+_REPORT |= {"stages": tuple[Any, ...], "methods": dict[str, Any]}
+MAX_BYTES = 64 << 20
+MAX_NUMBER = 10**15  # what is larger is no measurement
 
 
 def load_footprints(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Report], list[Problem]]:
@@ -34,7 +43,8 @@ def load_footprints(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Repor
         try:
             reports += [report | {"path": str(file)} for report in read_footprints(file)]
         except (OSError, ValueError) as error:
-            problems.append(Problem("bad", str(file), str(error)))
+            reason = str(error).removeprefix(f"{file}: ")
+            problems.append(Problem("bad", str(file), reason))
     return reports, problems
 
 
@@ -43,21 +53,28 @@ def read_footprints(path: str | os.PathLike[str]) -> list[Report]:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no report; says what is missing.
+        ValueError: it is no report; names the file and says what is missing.
     """
+    if Path(path).stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path}: larger than {MAX_BYTES >> 20} MiB; expected a footprint report")
     try:
         content = json.loads(Path(path).read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"not a JSON file ({error}); expected a footprint report") from error
+        raise ValueError(
+            f"{path}: not a JSON file ({error}); expected a footprint report"
+        ) from error
     reports = content.get("reports", [content]) if isinstance(content, dict) else []
     if not isinstance(reports, list) or not reports:
-        raise ValueError("no footprint report; `python -m pretrain.footprint` writes one")
-    for report in reports:
-        _check("report", report, _REPORT)
-        for stage in report["stages"]:
-            _check("stage", stage, _STAGE)
-        for name, method in report["methods"].items():
-            _check(f"method {name}", method, _METHOD)
+        raise ValueError(f"{path}: no footprint report; `python -m pretrain.footprint` writes one")
+    try:
+        for report in reports:
+            _check("report", report, _REPORT)
+            for stage in report["stages"]:
+                _check("stage", stage, _STAGE)
+            for name, method in report["methods"].items():
+                _check(f"method {name}", method, _METHOD)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     return reports
 
 
@@ -87,11 +104,11 @@ def _find(root: Path) -> Iterator[Path]:
                 yield file
 
 
-def _check(what: str, found: Any, expected: dict[str, type]) -> None:
+def _check(what: str, found: Any, expected: dict[str, Any]) -> None:
     if not isinstance(found, dict):
-        raise ValueError(f"{what}: found {found!r}, expected an object of a footprint report")
+        raise ValueError(f"{what}: found {shown(found)}, expected an object of a footprint report")
     for name, kind in expected.items():
-        value = found.get(name)
-        kinds = (int, float) if kind is float else (kind,)
-        if not isinstance(value, kinds) or isinstance(value, bool):
-            raise ValueError(f"{what}: {name} is {value!r}, expected {kind.__name__}")
+        value = conform(f"{what}: {name}", found.get(name), kind)
+        least = 1 if kind is int else 0
+        if kind in (int, float) and not least <= value <= MAX_NUMBER:
+            raise ValueError(f"{what}: {name}: found {value}, expected {least} to {MAX_NUMBER}")

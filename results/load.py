@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import pandas as pd
 
 from results.backbone import backbone_deviations
+from results.field_types import is_printable, shown
 from results.record import FILE_NAME, RunRecord, parse_utc
 from results.settings import setting
 
@@ -59,10 +60,11 @@ def load_records(
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """Read every `record.json` at or below `paths`.
 
-    Hidden folders and links below a path are not followed. A record that cannot be read becomes a
-    `Problem`, never an error. Of records that agree in `IDENTITY` (and in what their backbones say
-    under `PRETRAINING_IDENTITY`) the one with the latest `finished_at` is kept, of those that
-    finished in the same second the last by path; the others are listed.
+    Hidden folders and links below a path are not followed. A record that cannot be read, or whose
+    path cannot be printed, becomes a `Problem`, never an error. Of records that agree in `IDENTITY`
+    (and in what their backbones say under `PRETRAINING_IDENTITY`) the one with the latest
+    `finished_at` is kept, of those that finished in the same second the last by path; the others
+    are listed.
     """
     problems: list[Problem] = []
     records: dict[Path, RunRecord] = {}  # by resolved path: overlapping folders count once
@@ -70,6 +72,9 @@ def load_records(
         for file in _find(Path(path), problems):
             real = file.resolve()
             if real in records:
+                continue
+            if not is_printable(str(file)):
+                problems.append(Problem("bad", shown(str(file)), "its path cannot be printed"))
                 continue
             try:
                 records[real] = RunRecord.read(file)
@@ -108,11 +113,12 @@ def _find(root: Path, problems: list[Problem]) -> Iterator[Path]:
             yield root
         return
     if not root.is_dir():
-        problems.append(Problem("bad", str(root), "no such file or folder"))
+        problems.append(Problem("bad", shown(str(root))[1:-1], "no such file or folder"))
         return
 
     def unreadable(error: OSError) -> None:
-        problems.append(Problem("bad", str(error.filename), error.strerror or str(error)))
+        name = shown(str(error.filename))[1:-1]
+        problems.append(Problem("bad", name, error.strerror or str(error)))
 
     for folder, subfolders, files in os.walk(root, onerror=unreadable):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))

@@ -30,4 +30,9 @@ def _add_settings(content: Content) -> Content:
     return {"settings": {}, **content}
 
 
-_STEPS: dict[int, Callable[[Content], Content]] = {1: _add_settings}
+def _add_evaluated_images(content: Content) -> Content:
+    """Version 2 did not tell how many images its metrics were computed on."""
+    return {"evaluated_images": None, "expected_images": None, **content}
+
+
+_STEPS: dict[int, Callable[[Content], Content]] = {1: _add_settings, 2: _add_evaluated_images}

@@ -7,20 +7,32 @@ its delta, `note` what is odd about it. The paper's rows "Ours" have the method 
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from results.cells import RowKey
+from results.field_types import shown
 from results.labels import METHODS
 from results.settings import unexplained
 
 LOCAL = ("gim", "loco")
 CHECK = "✓"
+COLUMNS = [
+    "table", "row", "column", "value", "printed", "method", "encoder", "pretrain_epochs",
+    "setting", "dataset", "metric", "note",
+]  # fmt: skip
+NUMBERS = {  # what is read as one
+    "table": r"[1-9]",
+    "value": r"[0-9]{1,6}(\.[0-9]{1,6})?",
+    "pretrain_epochs": r"[0-9]{0,6}",
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,7 @@ class PaperTable:
     prints_deltas: bool = True  # differences from SimCLR in parentheses
     splits: tuple[int, ...] = ()  # of the training data; a cell is the mean over all of them
     stub: tuple[tuple[str, str], ...] = ()  # what names a row: headings and columns of cells
-    random_joins: bool = True  # Random Init needs no weights, so none can differ
+    others_join: bool = True  # Random Init and Supervised: no pretraining of ours can differ
 
     @cached_property
     def values(self) -> pd.DataFrame:
@@ -89,7 +101,7 @@ class PaperTable:
 
     def _has_row(self, run: Mapping[str, Any]) -> bool:
         epochs, encoder = optional_int(run["pretrain_epochs"]), run["encoder"]
-        if run["method"] == "random" and self.random_joins:
+        if run["method"] in ("random", "supervised") and self.others_join:
             return encoder in {row.encoder for row in self.rows}
         return RowKey(epochs, run["method"], encoder, run["setting"]) in self._names
 
@@ -126,7 +138,7 @@ TABLE4 = PaperTable(
         ("Local", "local_label"),
         ("Sharing", "sharing_label"),
     ),
-    random_joins=False,
+    others_join=False,
 )
 TABLE5 = PaperTable(
     number=5,
@@ -134,7 +146,7 @@ TABLE5 = PaperTable(
     protocols=LINEAR,
     prints_deltas=False,
     stub=(("Sharing description", "row_label"),),
-    random_joins=False,
+    others_join=False,
 )
 TABLE6 = PaperTable(
     number=6,
@@ -148,7 +160,7 @@ TABLE7 = PaperTable(
     protocols=LINEAR,
     prints_deltas=False,
     stub=(("Method", "method_label"),),
-    random_joins=False,
+    others_join=False,
 )
 
 
@@ -164,10 +176,31 @@ def optional_int(value: Any) -> int | None:
 
 @cache
 def _paper() -> pd.DataFrame:
-    with resources.files("results").joinpath("paper.csv").open("rb") as file:
-        return pd.read_csv(
-            file,
-            dtype={"pretrain_epochs": "Int64"},
-            keep_default_na=False,
-            na_values={"pretrain_epochs": [""]},
-        )
+    with resources.as_file(resources.files("results").joinpath("paper.csv")) as file:
+        return read_values(file)
+
+
+def read_values(path: Path) -> pd.DataFrame:
+    """The printed values in a file such as paper.csv.
+
+    Raises:
+        ValueError: other columns, or a number that is none; names the file and the first fault.
+    """
+    try:
+        texts = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} is no CSV file: {error}") from error
+    if list(texts.columns) != COLUMNS:
+        found = shown(", ".join(map(str, texts.columns)))
+        raise ValueError(f"{path} has the columns {found}; expected {', '.join(COLUMNS)}")
+    if texts.empty or not texts.map(lambda text: isinstance(text, str)).all(axis=None):
+        raise ValueError(f"{path} has rows that are cut short, or none; take the file as released")
+    for name, pattern in NUMBERS.items():
+        if not (fits := texts[name].str.fullmatch(pattern)).all():
+            row = int(fits.argmin())
+            raise ValueError(
+                f"{path}: {name} of value {row + 1} is {shown(texts[name].iloc[row])}, expected a "
+                "number; take the file as released"
+            )
+    epochs = pd.to_numeric(texts["pretrain_epochs"].replace("", None)).astype("Int64")
+    return texts.astype({"table": int, "value": float}).assign(pretrain_epochs=epochs)

@@ -21,3 +21,15 @@ def deviations(stated: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str
             wanted = " or ".join(str(one) for one in allowed)
             differences.append(f"{key}: {found[key]} instead of {wanted}")
     return tuple(differences)
+
+
+def incomplete(evaluated: int | None, expected: int | None) -> tuple[str, ...]:
+    """The deviation of metrics that were computed on fewer images than there are, in words.
+
+    Args:
+        evaluated: images that were looked at; None where nobody knows.
+        expected: images of the dataset; likewise.
+    """
+    if evaluated is None or expected is None or evaluated >= expected:
+        return ()
+    return (f"incomplete: evaluated on {evaluated} of {expected} images",)

@@ -20,11 +20,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from results.field_types import conform
+from results.field_types import conform, shown
 from results.migration import migrate
+from results.protocol import incomplete
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 FILE_NAME = "record.json"
+MAX_BYTES = 64 << 20  # of a file; ours have some KiB
 KINDS = ("pretrain", "linear", "transfer")
 METHODS = ("simclr", "gim", "loco", "supervised", "random")
 
@@ -71,6 +73,10 @@ class RunRecord:
     # Units, decoder, temperature and sharing of the backbone's pretraining, which tell the rows of
     # Tables 4 and 5 apart; {} where there was none or nobody knows.
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    # Of linear and transfer: images that the metrics were computed on, and how many there are of
+    # them; None in records older than that. Fewer is a deviation.
+    evaluated_images: int | None = None
+    expected_images: int | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -101,6 +107,8 @@ class RunRecord:
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> RunRecord:
         """Read and check a record; a ValueError names the file, what was found and expected."""
+        if Path(path).stat().st_size > MAX_BYTES:
+            raise ValueError(f"{path}: larger than {MAX_BYTES >> 20} MiB; expected a run record")
         try:
             content = json.loads(Path(path).read_bytes(), parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
@@ -119,7 +127,7 @@ class RunRecord:
         missing, unknown = sorted(names - content.keys()), sorted(content.keys() - names)
         if missing or unknown:
             parts = [f"missing: {', '.join(missing)}"] if missing else []
-            parts += [f"unknown: {', '.join(unknown)}"] if unknown else []
+            parts += [f"unknown: {shown(', '.join(unknown))[1:-1]}"] if unknown else []
             raise ValueError(
                 f"{path}: fields do not match schema_version {SCHEMA_VERSION} ({'; '.join(parts)})"
             )
@@ -175,7 +183,7 @@ def _check_values(record: RunRecord) -> None:
     ):
         if (found := getattr(record, name)) not in known:
             raise ValueError(
-                f"{name}: found {found!r}, expected one of {', '.join(map(str, known))}"
+                f"{name}: found {shown(found)}, expected one of {', '.join(map(str, known))}"
             )
     for name in ("encoder", "dataset", "protocol", "precision", "norm"):
         if not getattr(record, name).strip():
@@ -194,8 +202,22 @@ def _check_values(record: RunRecord) -> None:
             f"pretrain_epochs: found {record.pretrain_epochs} with method {record.method!r}, "
             f"expected {expected}"
         )
+    if record.backbone is not None:
+        _check_backbone(record.backbone)
     if record.kind in ("linear", "transfer"):
         _check_readout(record)
+
+
+def _check_backbone(backbone: dict[str, Any]) -> None:
+    """Check what it says of itself, whatever the run is."""
+    if "sha256" in backbone:
+        _check_sha256("backbone['sha256']", backbone["sha256"])
+    for name, kind in (("path", str), ("provenance", dict)):
+        found = backbone.get(name)
+        if found is not None and not isinstance(found, kind):
+            raise ValueError(
+                f"backbone[{name!r}]: found {shown(found)}, expected {kind.__name__} or null"
+            )
 
 
 def _check_readout(record: RunRecord) -> None:
@@ -208,7 +230,14 @@ def _check_readout(record: RunRecord) -> None:
                 f"backbone: lacks {', '.join(absent)}; a {record.kind} run on {record.method!r} "
                 "weights names the file, its sha256 and its provenance"
             )
-        _check_sha256("backbone['sha256']", backbone["sha256"])
+    evaluated, expected = record.evaluated_images, record.expected_images
+    if (evaluated is None) != (expected is None) or min(evaluated or 0, expected or 0) < 0:
+        raise ValueError(
+            f"evaluated_images: found {evaluated} with expected_images {expected}, expected two "
+            "integers from 0, or None for both"
+        )
+    if untold := set(incomplete(evaluated, expected)) - set(record.deviations):
+        raise ValueError(f"deviations: lacks {untold.pop()!r}")
     for name, value in record.metrics.items():
         parts = name.split("_")  # "mask_ap50", "box_ar_s", "knn_top1_res2"
         if any(_PERCENT.fullmatch(part) for part in parts) and not 0 <= value <= 100:
@@ -220,7 +249,9 @@ def _check_readout(record: RunRecord) -> None:
 
 def _check_sha256(name: str, value: object) -> None:
     if not isinstance(value, str) or not _SHA256.fullmatch(value):
-        raise ValueError(f"{name}: found {value!r}, expected a sha256 as 64 lower-case hex digits")
+        raise ValueError(
+            f"{name}: found {shown(value)}, expected a sha256 as 64 lower-case hex digits"
+        )
 
 
 def parse_utc(text: str, name: str = "time") -> datetime:
@@ -231,7 +262,8 @@ def parse_utc(text: str, name: str = "time") -> datetime:
         moment = None
     if moment is None or moment.utcoffset() != timedelta(0):
         raise ValueError(
-            f"{name}: found {text!r}, expected ISO 8601 in UTC such as 2026-01-31T12:00:00+00:00"
+            f"{name}: found {shown(text)}, expected ISO 8601 in UTC such as "
+            "2026-01-31T12:00:00+00:00"
         )
     return moment
 

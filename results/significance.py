@@ -54,19 +54,21 @@ def paired_tests(cells: pd.DataFrame) -> pd.DataFrame:
     rows: list[Cell] = [
         {str(name): value for name, value in row.items()} for row in cells.to_dict("records")
     ]
-    references: dict[tuple[Any, ...], dict[int, float]] = {}
+    references: dict[tuple[Any, ...], Cell] = {}
     for cell in rows:
         if cell["method"] == REFERENCE and cell["n"]:
-            references.setdefault(_conditions(cell), _by_split(cell))
-    tested = [_tested(cell, references.get(_conditions(cell), {})) for cell in rows]
+            references.setdefault(_conditions(cell), cell)
+    tested = [_tested(cell, references.get(_conditions(cell))) for cell in rows]
     return pd.DataFrame(tested if any(cell["n"] for cell in tested) else [])
 
 
-def _tested(cell: Cell, reference: dict[int, float]) -> Cell:
-    ours = {} if cell["method"] == REFERENCE else _by_split(cell)
-    shared = sorted(ours.keys() & reference.keys())
-    test = paired_test([ours[i] for i in shared], [reference[i] for i in shared])
+def _tested(cell: Cell, reference: Cell | None) -> Cell:
     blank = cell | empty_cell() | {"p": float("nan")}
+    if reference is None or cell["method"] == REFERENCE:
+        return blank
+    ours, theirs = _by_split(cell), _by_split(reference)
+    shared = sorted(ours.keys() & theirs.keys())
+    test = paired_test([ours[i] for i in shared], [theirs[i] for i in shared])
     if test is None:
         return blank
     p = "p not defined" if pd.isna(test.p) else f"p={test.p:.3f}" if test.p >= 0.001 else "p<0.001"
@@ -79,7 +81,7 @@ def _tested(cell: Cell, reference: dict[int, float]) -> Cell:
         "best": test.p < LEVEL,
         "text": text,
         "value_text": text,
-        "records": cell["records"],
+        "records": [*cell["records"], *reference["records"]],
     }
 
 

@@ -7,27 +7,35 @@ is scikit-learn's.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import sys
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.manifold import TSNE
 
 from results.artifacts import MAX_PANELS, in_order
+from results.field_types import is_printable
 from results.figure_files import write_figure
 from results.labels import METHODS, backbone_label, rank
 from results.load import Problem, artifact_path
 from results.plots import tsne_panels
+from results.record import write_atomically
 
 SEED = 0  # the start is the principal components', so little is left to it
 PERPLEXITY = 30  # scikit-learn's default; the paper does not say
 MAX_IMAGES = 5000  # a plot of more shows no more; Fig. 3 has 500
 MAX_BYTES = 1 << 30
+PLACE = np.dtype("<f4")  # of a coordinate, also in a kept file
+CACHE = ".tsne"  # a folder beside what is written, with one file for every embedding
 
 
 @dataclass(frozen=True)
@@ -63,17 +71,28 @@ def read_features(path: str | Path) -> Features:
     if Path(path).stat().st_size > MAX_BYTES:
         raise ValueError(f"{path} is larger than {MAX_BYTES >> 20} MiB; export fewer --classes")
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > MAX_BYTES:
+            raise ValueError(f"unpacked {size >> 20} MiB, expected {MAX_BYTES >> 20} at most")
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no readable feature file ({error})") from error
+            arrays = {name: np.asarray(file[name]) for name in file.files}
+    except Exception as error:  # zip, zlib and NumPy's headers: of every kind
+        raise ValueError(f"{path} is no readable feature file ({str(error)[:300]})") from error
     wanted = ("features", "labels", "class_names", "stage", "method", "encoder", "epochs",
               "weights_sha256")  # fmt: skip
     if absent := [name for name in wanted if name not in arrays]:
         raise ValueError(f"{path} is no feature file: it lacks {', '.join(absent)}")
     features, labels, names = arrays["features"], arrays["labels"], arrays["class_names"]
+    texts = [arrays[name] for name in ("stage", "method", "encoder", "weights_sha256")]
     fits = (
         features.ndim == 2
+        and np.issubdtype(features.dtype, np.floating)
+        and names.ndim == 1
+        and all(np.issubdtype(each.dtype, np.str_) for each in (names, *texts))
+        and all(each.ndim == 0 for each in (*texts, arrays["epochs"]))
+        and np.issubdtype(arrays["epochs"].dtype, np.integer)
+        and all(is_printable(str(each)) for each in (*names.tolist(), *texts))
         and labels.shape == (len(features),)
         and np.issubdtype(labels.dtype, np.integer)
         and len(features) > 1
@@ -81,8 +100,9 @@ def read_features(path: str | Path) -> Features:
     )
     if not fits or not np.isfinite(features).all():
         raise ValueError(
-            f"{path}: features {features.shape}, labels {labels.shape} and {len(names)} classes do "
-            "not fit, or a feature is not finite; expected (N, C), (N,), N of 2 or more"
+            f"{path}: features {features.shape}, labels {labels.shape} and classes {names.shape} "
+            "do not fit, or a feature is not finite; expected (N, C), (N,), N of 2 or more, and "
+            "names that can be printed"
         )
     if len(features) > MAX_IMAGES:
         raise ValueError(
@@ -101,25 +121,59 @@ def read_features(path: str | Path) -> Features:
     )
 
 
-def embed(features: Features) -> pd.DataFrame:
-    """Two-dimensional places of the images: columns `x`, `y`, `class`; the same each time."""
-    places = _places(features.features.tobytes(), features.features.shape)
+def embed(features: Features, cache: Path | None = None) -> pd.DataFrame:
+    """Two-dimensional places of the images: columns `x`, `y`, `class`; the same each time.
+
+    What `cache`, a folder, has of these features is not computed again.
+    """
+    content, shape = features.features.tobytes(), features.features.shape
+    file = None if cache is None else cache / f"{_key(content, shape)}.places"
+    places = None if file is None else _read_places(file, shape[0])
+    if places is None:
+        places = _places(content, shape)
+        if file is not None:
+            kept = places.tobytes()
+            write_atomically(file, kept + hashlib.sha256(kept).digest())
     return pd.DataFrame({"x": places[:, 0], "y": places[:, 1], "class": features.classes})
 
 
 @lru_cache(maxsize=MAX_PANELS)  # figures and report want the same ones
 def _places(content: bytes, shape: tuple[int, int]) -> np.ndarray:
     """(N, 2) from the bytes of float64 (N, C)."""
-    tsne = TSNE(
-        perplexity=min(PERPLEXITY, (shape[0] - 1) / 3),
-        init="pca" if min(shape) > 1 else "random",
-        random_state=SEED,
-    )
-    return tsne.fit_transform(np.frombuffer(content).reshape(shape))
+    tsne = TSNE(**_parameters(shape))
+    return tsne.fit_transform(np.frombuffer(content).reshape(shape)).astype(PLACE)
 
 
-def side_by_side(found: Sequence[Features]) -> dict[str, pd.DataFrame]:
-    """Embeddings by title, in the order of methods.
+def _parameters(shape: tuple[int, int]) -> dict[str, Any]:
+    """Of scikit-learn's TSNE, for (N, C)."""
+    return {
+        "perplexity": min(PERPLEXITY, (shape[0] - 1) / 3),
+        "init": "pca" if min(shape) > 1 else "random",
+        "random_state": SEED,
+    }
+
+
+def _key(content: bytes, shape: tuple[int, int]) -> str:
+    """A digest of all that the places depend on: features, parameters and versions."""
+    versions = [metadata.version(name) for name in ("scikit-learn", "scipy", "numpy")]
+    said = json.dumps([shape, _parameters(shape), versions])
+    return hashlib.sha256(said.encode() + b"\0" + content).hexdigest()
+
+
+def _read_places(file: Path, images: int) -> np.ndarray | None:
+    """(N, 2) as `embed` has kept them, a digest behind; None where they are not, or damaged."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return None
+    kept, digest = content[:-32], content[-32:]
+    if hashlib.sha256(kept).digest() != digest or len(kept) != images * 2 * PLACE.itemsize:
+        return None
+    return np.frombuffer(kept, PLACE).reshape(images, 2)
+
+
+def side_by_side(found: Sequence[Features], cache: Path | None = None) -> dict[str, pd.DataFrame]:
+    """Embeddings by title, in the order of methods; `cache` as in `embed`.
 
     Raises:
         ValueError: the files show different classes.
@@ -132,7 +186,7 @@ def side_by_side(found: Sequence[Features]) -> dict[str, pd.DataFrame]:
         title += f", {features.encoder}" if len({f.encoder for f in found}) > 1 else ""
         while title in embeddings:
             title += "*"
-        embeddings[title] = embed(features)
+        embeddings[title] = embed(features, cache)
     return embeddings
 
 
@@ -172,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         found = [read_features(path) for path in options.files]
-        figure = tsne_panels(side_by_side(found))
+        figure = tsne_panels(side_by_side(found, options.out.parent / CACHE))
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

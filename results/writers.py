@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -18,6 +18,8 @@ from results.latex import to_latex
 from results.layout import layout_of
 from results.tables import Table
 
+# "-", "+1.2", "-0.31 ± 0.02, n=5", "-4.1 (+0.2)", "-1.5×": what begins with a sign and is ours
+NUMBER = r"[+-][\d.]*[^\s=(]?( ± [\d.]+, n=\d+)?( \([+-][\d.]+\))?"
 VALUE_COLUMNS = [
     *("block", "row_label", "method", "encoder", "pretrain_epochs", "setting", "variant"),
     *("dataset", "metric", "value", "std", "n", "shown", "delta", "p", "best"),
@@ -35,7 +37,7 @@ def to_csv(table: Table) -> str:
         for title, rows in layout.blocks
         for row in rows
     ]
-    return pd.DataFrame(lines, columns=names).to_csv(index=False, lineterminator="\n")
+    return _csv(pd.DataFrame(lines, columns=names))
 
 
 def to_values_csv(table: Table) -> str:
@@ -44,7 +46,19 @@ def to_values_csv(table: Table) -> str:
     cells = cells[[name for name in VALUE_COLUMNS if name in cells.columns]].copy()
     for name in ("deviations", "backbone_deviations", "records"):
         cells[name] = cells[name].map(";".join)
-    return cells.to_csv(index=False, lineterminator="\n")
+    return _csv(cells)
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    """A text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    plain = frame.map(_not_a_formula).rename(columns=_not_a_formula)
+    return plain.to_csv(index=False, lineterminator="\n")
+
+
+def _not_a_formula(value: Any) -> Any:
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    return value if re.fullmatch(NUMBER, value) else f"'{value}"
 
 
 def to_markdown(table: Table) -> str:

@@ -3,14 +3,17 @@
 import errno
 import os
 import resource
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 import toy_training as toy
+from mmengine.config import Config
 
-from pretrain.running.atomic_files import AtomicFiles, NotWritten
+from pretrain.running.atomic_files import AtomicFiles, AtomicRunner, NotWritten
 from pretrain.running.checkpoint import AtomicCheckpoint
+from pretrain.running.try_again import try_again_on_sigterm
 from results.record import remove_partials
 
 HOOKS = [{"type": "Diary"}, {"type": "PlainCheckpoint"}]
@@ -139,6 +142,24 @@ def test_the_error_of_a_full_disk(tmp_path, monkeypatch):
     assert names(tmp_path) == []
 
 
+def test_the_config_of_the_last_start_stays_until_the_next_is_written(tmp_path, monkeypatch):
+    """mmengine empties the file, then puts the text into shape."""
+    cfg = toy.config(tmp_path)
+    cfg.experiment_name = "whole"
+    cfg._filename = "configs/toy.py"
+    runner = AtomicRunner.from_cfg(cfg)
+    written = Config.fromfile(tmp_path / "toy.py")
+    assert written.to_dict() == runner.cfg.to_dict()
+
+    def killed(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Config, "pretty_text", property(killed))
+    with pytest.raises(KeyboardInterrupt):
+        runner.dump_config()
+    assert Config.fromfile(tmp_path / "toy.py").to_dict() == written.to_dict()
+
+
 def test_what_a_killed_run_was_writing_is_removed(tmp_path):
     kept = ["losses.csv", ".lock", "a.tmp", ".notes.tmp"]
     for name in [*kept, ".epoch_3.pth.4711-0123abcd.tmp", ".last_checkpoint.1-ffffffff.tmp"]:
@@ -174,6 +195,14 @@ def test_on_sigterm_it_finishes_the_iteration_saves_and_says_try_again(tmp_path)
     assert leaving.value.code == 75
     assert checkpoints(tmp_path) == ["epoch_1.pth", "iter_7.pth"]
     assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / "iter_7.pth")
+
+
+def test_before_and_after_a_training_sigterm_says_try_again_too():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as leaving, try_again_on_sigterm():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert leaving.value.code == 75
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_text_in_a_checkpoint_is_not_executed(tmp_path):

@@ -129,7 +129,10 @@ def far_away(*polygon):
         (put("annotations", 1, image_id=999, id=77), r"1 of \d+ annotations belong to images .*77"),
         (put("annotations", 1, category_id=4, id=77), r"category ids that it does not list .*77"),
         (put("annotations", 1, bbox=[60, 0, 40, 9], id=77), r"5 pixels outside their image .*77"),
-        (put("annotations", 1, segmentation={"size": [64, 65], "counts": [64 * 65]}, id=88), r"side .*88"),
+        (
+            put("annotations", 1, segmentation={"size": [64, 65], "counts": [64 * 65]}, id=88),
+            r"side .*88",
+        ),
         (far_away(10, 10, 20, 10, 20, 90), r"5 pixels outside .*ids 4321\)"),
         (far_away(10, 10, 90, 10, 20, 20), r"5 pixels outside .*ids 4321\)"),
         (far_away(10, 10, 20, -9, 20, 20), r"1 of \d+ .* 5 pixels outside .*4321\)"),

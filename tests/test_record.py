@@ -8,9 +8,13 @@ import sys
 
 import numpy as np
 import pytest
-from run_records import SHA, make_record
+from run_records import SHA, make_record, write_records
 
+from results.load import load_records
+from results.paper import TABLE2
+from results.protocol import incomplete
 from results.record import FILE_NAME, SCHEMA_VERSION, RunRecord, sha256_file, write_atomically
+from results.tables import transfer_tables
 
 
 def test_round_trip_keeps_every_field(tmp_path):
@@ -23,7 +27,7 @@ def test_round_trip_keeps_every_field(tmp_path):
     assert record.write(tmp_path / "deep" / FILE_NAME) == tmp_path / "deep" / FILE_NAME
     assert RunRecord.read(tmp_path / "deep" / FILE_NAME) == record
     stored = json.loads((tmp_path / "deep" / FILE_NAME).read_text())
-    assert stored["schema_version"] == SCHEMA_VERSION == 2
+    assert stored["schema_version"] == SCHEMA_VERSION == 3
     assert stored["deviations"] == ["1 epoch instead of 12", "ü & <b>"]
 
 
@@ -74,12 +78,78 @@ def test_numpy_numbers_and_lists_become_plain(tmp_path):
         ({"method": "random", "backbone": {"sha256": SHA}}, "backbone: found one with .*random"),
         ({"backbone": None}, "backbone: lacks path, sha256, provenance"),
         ({"backbone": {"path": "x", "sha256": "y", "provenance": {}}}, r"backbone\['sha256'\]"),
-        ({"schema_version": 3}, "schema_version: found 3, expected one of 2"),
+        (
+            {"evaluated_images": 5},
+            "evaluated_images: found 5 with expected_images None, expected two",
+        ),
+        ({"expected_images": 5}, "evaluated_images: found None with expected_images 5"),
+        ({"evaluated_images": -1, "expected_images": 5}, "evaluated_images: found -1 with"),
+        (
+            {"evaluated_images": 4999, "expected_images": 5000},
+            "deviations: lacks 'incomplete: evaluated on 4999 of 5000 images'",
+        ),
+        ({"schema_version": 4}, "schema_version: found 4, expected one of 3"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(changes, message):
     with pytest.raises(ValueError, match=message):
         make_record(**changes)
+
+
+# ---- results on fewer images than there are
+
+INCOMPLETE = {
+    "evaluated_images": 4999,
+    "expected_images": 5000,
+    "deviations": ("incomplete: evaluated on 4999 of 5000 images",),
+}
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "expected", "texts"),
+    [
+        (4999, 5000, INCOMPLETE["deviations"]),
+        (0, 1, ("incomplete: evaluated on 0 of 1 images",)),
+        (5000, 5000, ()),
+        (5001, 5000, ()),
+        (None, None, ()),  # records of before
+    ],
+)
+def test_fewer_images_than_there_are_is_a_deviation(evaluated, expected, texts):
+    assert incomplete(evaluated, expected) == texts
+
+
+def test_an_incomplete_result_fills_no_cell_of_the_papers(tmp_path):
+    """It stands beside a complete one in a table of its own, with the reason below."""
+    complete = make_record(evaluated_images=5000, expected_images=5000)
+    write_records(tmp_path, complete, make_record(**INCOMPLETE, metrics={"box_ap": 99.0}))
+    records, problems = load_records([tmp_path])
+    assert problems == [] and [TABLE2.admits(run) for run in records.to_dict("records")] == [
+        True,
+        False,
+    ]
+    tables = {table.name: table for table in transfer_tables(records)}
+    assert 99.0 not in set(tables["table2"].cells["value"])
+    assert 32.6 in set(tables["table2"].cells["value"])
+    other = tables["other_frozen"]
+    assert set(other.cells["value"].dropna()) == {99.0}
+    assert any(INCOMPLETE["deviations"][0] in note.text for note in other.notes)
+
+
+def test_complete_and_incomplete_runs_are_never_averaged(tmp_path):
+    demo = {"protocol": "demo_frozen", "dataset": "scenes_coco"}
+    records = [
+        make_record(**demo, seed=0, metrics={"box_ap": 10.0}),
+        make_record(**demo, **INCOMPLETE, seed=1, metrics={"box_ap": 20.0}),
+    ]
+    frame, _ = load_records([write_records(tmp_path, *records)])
+    (table,) = transfer_tables(frame)
+    assert sorted(table.cells["value"].dropna()) == [10.0, 20.0]
+    (row,) = table.cells[table.cells["value"] == 20.0].to_dict("records")
+    assert row["deviations"] == INCOMPLETE["deviations"] and row["mark"] == "a"
+    assert [note.text for note in table.notes if note.mark == "a"] == [
+        "incomplete: evaluated on 4999 of 5000 images."
+    ]
 
 
 def test_a_value_made_wrong_later_is_refused_on_writing(tmp_path):
@@ -106,8 +176,8 @@ def test_reading_names_file_fault_and_expectation(tmp_path):
     refused("{", "not a JSON file", "expected a run record")
     refused("[" * 100_000, "not a JSON file")
     refused("[1]", "found a JSON list")
-    refused(good | {"schema_version": 3}, "schema_version 3 is newer than 2", "update")
-    refused(good | {"schema_version": 0}, "schema_version: found 0, expected one of 2")
+    refused(good | {"schema_version": 4}, "schema_version 4 is newer than 3", "update")
+    refused(good | {"schema_version": 0}, "schema_version: found 0, expected one of 3")
     refused(good | {"schema_version": [1]}, "schema_version: found [1]")
     refused(good | {"gpu": 1}, "unknown: gpu")
     refused({k: v for k, v in good.items() if k != "seed"}, "missing: seed")

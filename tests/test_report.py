@@ -3,8 +3,12 @@
 import base64
 import hashlib
 import io
+import json
 import re
+import shutil
+from collections import Counter
 from html.parser import HTMLParser
+from importlib import resources
 
 import numpy as np
 import pandas as pd
@@ -14,12 +18,17 @@ from run_records import make_record, paper_table2_records, write_records
 
 from results.__main__ import main
 from results.artifacts import MAX_PANELS, MAX_SCENES, SHOWN_SIDE, load_losses, load_scenes
+from results.footprint_plots import SHOWN_WIDTH
+from results.footprints import load_footprints
 from results.load import Problem, load_records
+from results.plan import PAPER
 from results.plots import ap_bars, loss_curves, loss_range
-from results.report import duration, render_report, write_report
+from results.provenance import duration, hardware
+from results.report import render_report, write_report
 from results.tables import transfer_tables
 
 HOSTILE = """<script>alert(1)</script><img src=x onerror=alert(2)>"' {{ 7*7 }} $x$"""
+MEASURED = resources.files("results").joinpath("measured")
 DEMO = {"encoder": "resnet_tiny", "pretrain_epochs": 6, "protocol": "demo_frozen"}
 UNITS = {
     "simclr": ["res2+res3+res4+res5"],
@@ -69,24 +78,32 @@ def demo(tmp_path):
 
 
 class Page(HTMLParser):
-    """Tags, attributes and text of a page, as a browser sees them."""
+    """Tags, attributes and text of a page, as a browser sees them; `code` is style and script."""
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.attributes, self.text = set(), [], ""
+        self.tags, self.attributes, self.text, self.code = Counter(), [], "", {}
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        self.tags.add(tag)
+        self.tags[tag] += 1
         self.attributes += [(tag, name, value or "") for name, value in attributes]
 
     def handle_data(self, data):
-        self.text += data
+        if self.cdata_elem:
+            self.code[self.cdata_elem] = self.code.get(self.cdata_elem, "") + data
+        else:
+            self.text += data
+
+
+def digest(text):
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def assert_self_contained(text):
     page = Page(text)
-    assert not page.tags & {"script", "link", "iframe", "object", "embed", "base", "form", "svg"}
+    assert not page.tags.keys() & {"link", "iframe", "object", "embed", "base", "form", "svg"}
+    assert page.tags["script"] == page.tags["style"] == 1
     for tag, name, value in page.attributes:
         assert not name.startswith("on") and name not in ("style", "srcset", "action")
         if name == "src":
@@ -95,12 +112,22 @@ def assert_self_contained(text):
             assert tag == "a" and value.startswith("#")
     assert "url(" not in text and "@import" not in text
     policy = next(v for _, n, v in page.attributes if n == "content" and "default-src" in v)
-    assert "default-src 'none'" in policy and "script-src" not in policy
-    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)[1]
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    assert f"style-src 'sha256-{digest}'" in policy  # else the browser drops the style
-    targets = {value for _, name, value in page.attributes if name == "id"}
-    assert {v[1:] for _, n, v in page.attributes if n == "href"} <= targets
+    assert [part.strip() for part in policy.split(";")] == [
+        "default-src 'none'",
+        "img-src data:",
+        f"style-src 'sha256-{digest(page.code['style'])}'",  # else the browser drops it
+        f"script-src 'sha256-{digest(page.code['script'])}'",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+    assert not re.search(
+        r"innerHTML|insertAdjacentHTML|document\.write|eval|://", page.code["script"]
+    )
+    ids = [value for _, name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    assert {v[1:] for _, n, v in page.attributes if n == "href"} <= set(ids)
+    sources = {id for _, n, v in page.attributes if n == "data-sources" for id in v.split()}
+    assert sources <= set(ids)
     return page
 
 
@@ -183,6 +210,70 @@ def test_the_report_holds_everything_and_loads_nothing(demo, tmp_path):
     assert any(str(demo / "transfer_gim" / "record.json") in title for title in titles)
 
 
+def test_what_is_absent_is_named_with_the_command_that_makes_it(tmp_path):
+    write_records(tmp_path, *paper_table2_records())
+    text, problems = render_report(load_records([tmp_path])[0])
+    page = assert_self_contained(text)
+    assert problems == []
+    absent = ", ".join(f"Table {number}" for number in (1, 3, 4, 5, 6, 7, 8))
+    assert f"Nothing here fills {absent}." in page.text
+    for words in ("table1 --plan", "fig2 --run", "fig3 --run", "fig4 --run"):
+        assert f"python tools/reproduce.py {words}" in page.text
+    assert "python -m pretrain.footprint --encoder" in page.text
+    planned = {command.split()[0] for command in re.findall(r"reproduce\.py (\w+ --)", text)}
+    assert planned <= PAPER.keys()
+
+
+def test_counted_tables_and_plots_stand_beside_what_they_come_from(tmp_path):
+    for name in ("footprint_presnet50_cpu", "footprint_resnet50_cpu"):
+        shutil.copy(MEASURED / f"{name}.json", tmp_path)
+    Image.new("RGB", (2400, 600), "red").save(tmp_path / "footprint_presnet50_cpu.png")
+    footprints, _ = load_footprints([tmp_path])
+    records, _ = load_records([write_records(tmp_path / "runs", make_record())])
+    text, problems = render_report(records, footprints=footprints)
+    page = assert_self_contained(text)
+    assert problems == []
+    assert "Nothing here fills Table 1, Table 3, Table 4, Table 5." in page.text
+    plots = [v for tag, n, v in page.attributes if n == "alt" and "Peak memory" in v]
+    assert plots == [f"Peak memory against time of a step: {tmp_path}/footprint_presnet50_cpu.json"]
+    sizes = {
+        Image.open(io.BytesIO(base64.b64decode(v.partition(",")[2]))).size
+        for _, n, v in page.attributes
+        if n == "src"
+    }
+    assert (SHOWN_WIDTH, SHOWN_WIDTH // 4) in sizes
+    other = tmp_path / "footprint_resnet50_cpu.json"
+    drawn = f"python -m pretrain.costs.footprint_plot {other} {other.with_suffix('.png')}"
+    assert f"No plot beside {other}: {drawn} draws it." in page.text
+    (tmp_path / "footprint_resnet50_cpu.png").write_text("no picture")
+    _, problems = render_report(records, footprints=footprints)
+    assert [problem.reason for problem in problems] == [
+        "plot: footprint_resnet50_cpu.png is not a readable PNG file"
+    ]
+
+
+def test_several_reports_in_one_file_are_told_apart_by_their_encoder(tmp_path):
+    both = [
+        json.loads((MEASURED / f"footprint_{name}_cpu.json").read_text())
+        for name in ("resnet50", "presnet50")
+    ]
+    (tmp_path / "footprint.json").write_text(json.dumps({"reports": both}))
+    footprints, _ = load_footprints([tmp_path])
+    records, _ = load_records([write_records(tmp_path / "runs", make_record())])
+    text, _ = render_report(records, footprints=footprints)
+    assert_self_contained(text)
+    table6 = text.split('id="table6"')[1].split("</table>")[0]
+    first = table6.split('<th scope="row">res2</th>')[1].split("</tr>")[0]
+    assert re.findall('data-sources="(.*?)"', first) == ["report-2"] * 2 + ["report-1"] * 2
+
+
+def test_hardware_in_words():
+    assert hardware({"cpu": "AMD EPYC", "cores": 16, "gpus": ["H100"] * 8}) == (
+        "AMD EPYC, 16 cores, 8 x H100"
+    )
+    assert hardware({"cpu": "x", "gpu": "H100", "gpus": []}) == "x, H100"
+
+
 def test_hostile_strings_stay_text(tmp_path):
     hostile = {"dataset": HOSTILE, "protocol": HOSTILE, "encoder": HOSTILE, "norm": HOSTILE}
     hostile |= {"config": HOSTILE, "git_commit": HOSTILE, "deviations": (HOSTILE,)}
@@ -193,16 +284,16 @@ def test_hostile_strings_stay_text(tmp_path):
     text, problems = render_report(records, [Problem("bad", HOSTILE, HOSTILE)])
     assert len(problems) == 1
     page = assert_self_contained(text)
-    assert "<script" not in text and "<img src=x" not in text
+    assert "<script>alert" not in text and "<img src=x" not in text
     assert page.text.count("{{ 7*7 }}") > 8 and "49" not in page.text.split("Problems")[-1]
-    assert HOSTILE in page.text
+    assert HOSTILE in page.text and HOSTILE in page.text.split("What ran")[-1]
 
 
 def test_the_page_is_well_formed(demo):
     text, _ = render_report(load_records([demo])[0])
     open_tags = []
     for slash, tag in re.findall(r"<(/?)([a-z][a-z0-9]*)\b[^>]*>", text.split("<body>")[1]):
-        if tag in ("img", "br", "body", "html"):
+        if tag in ("img", "input", "body", "html"):
             continue
         if slash:
             assert open_tags.pop() == tag

@@ -1,4 +1,4 @@
-"""A run that was broken off ends as if it had not been: in this process, and with real kills."""
+"""A run that was broken off ends as if it had not been; with real kills in tests/test_kills.py."""
 
 import json
 import signal
@@ -18,7 +18,6 @@ from pretrain.running.random_state import SeededSamples, seed_everything
 from pretrain.running.resume import checkpoint_to_resume, differences
 from pretrain.running.sampler import EpochKeySampler, ResumableBatches
 from pretrain.running.train_loop import resumable
-from results.record import RunRecord
 
 ROOT = Path(__file__).parent.parent
 
@@ -248,55 +247,7 @@ def test_a_checkpoint_of_another_program_is_refused(checkpoints, tmp_path):
         checkpoint_to_resume(tmp_path, str(tmp_path / "iter_3.pth"), checkpoints[1], 1)
 
 
-# ---- killed, as processes ------------------------------------------------------------------------
-
-# python -c DRIVER SIGNAL MOMENT MODULE ARGUMENTS: the signal comes when a file that is complete is
-# about to get its name. MOMENT is a checkpoint, or "last_checkpoint:CHECKPOINT".
-DRIVER = """
-import os, runpy, signal, sys
-number, moment, module = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-rename = os.replace
-def replace(source, target):
-    now = os.path.basename(target)
-    if now == "last_checkpoint":
-        now += ":" + os.path.basename(open(source).read())
-    if now == moment:
-        group = number == signal.SIGTERM  # as torchrun sends it, to the loader's workers too
-        os.killpg(os.getpgrp(), number) if group else os.kill(os.getpid(), number)
-    rename(source, target)
-os.replace = replace
-sys.argv = [module, *sys.argv[4:]]
-runpy.run_module(module, run_name="__main__")
-"""
-
-
-def killed(number, moment, module, arguments):
-    command = [sys.executable, "-c", DRIVER, str(int(number)), moment, module, *map(str, arguments)]
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=300, start_new_session=True
-    )
-    assert done.returncode == (75 if number == signal.SIGTERM else -number), done.stderr[-3000:]
-
-
-def outcome(work_dir, last):
-    """Everything that a run leaves but its times."""
-    content = torch.load(work_dir / last, weights_only=True)
-    tensors = {name: t.numpy().tobytes() for name, t in content["state_dict"].items()}
-    momentum = [
-        {name: torch.as_tensor(value).numpy().tobytes() for name, value in buffers.items()}
-        for buffers in content["optimizer"]["state"].values()
-    ]
-    record = RunRecord.read(work_dir / "record.json")
-    curve = work_dir / "losses.csv"
-    return {
-        "weights": tensors,
-        "momentum": momentum,
-        "schedules": content["param_schedulers"],
-        "metrics": record.metrics,
-        "norm": record.norm,
-        "config": record.config_hash,
-        "curve": curve.read_text() if curve.exists() else None,
-    }
+# ---- killed, as a process -----------------------------------------------------------------------
 
 
 def test_no_worker_outlives_a_killed_run(tmp_path):
@@ -315,47 +266,3 @@ os.kill(os.getpid(), signal.SIGKILL)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr  # and the pipes are closed
     lock_folder(tmp_path).close()
-
-
-EVERY_3 = ["default_hooks.checkpoint.interval=3", "default_hooks.checkpoint.by_epoch=False"]
-
-
-@pytest.mark.slow
-def test_a_pretraining_killed_while_it_saves(coco, run, tmp_path):
-    """Three epochs of four iterations, saved every three: stopped at 3, killed at 6 and at 9."""
-    module, config = "pretrain.train", "configs/demo/pretrain_loco.py"
-    options = ["--cfg-options", "epochs=3", "warmup_epochs=1", "global_batch_size=4", *EVERY_3,
-               "custom_hooks.0.interval=1", f"data_root={coco}/train2017"]  # fmt: skip
-    there, here = tmp_path / "undisturbed", tmp_path / "killed"
-    done = run("tools/pretrain.sh", config, 1, "--work-dir", there, *options)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-    killed(signal.SIGTERM, "iter_3.pth", module, [config, "--work-dir", here, *options])
-    again = [config, "--resume", "--work-dir", here, *options]
-    killed(signal.SIGKILL, "iter_6.pth", module, again)
-    assert (here / "last_checkpoint").read_text() == str(here / "iter_3.pth")
-    assert len(list(here.glob(".*.tmp"))) == 1
-    killed(signal.SIGKILL, "last_checkpoint:iter_9.pth", module, again)
-    assert (here / "last_checkpoint").read_text() == str(here / "iter_6.pth")
-    done = run("tools/pretrain.sh", config, 1, *again[1:])
-    assert done.returncode == 0, done.stderr[-3000:]
-
-    assert outcome(here, "iter_12.pth") == outcome(there, "iter_12.pth")
-    assert len(outcome(here, "iter_12.pth")["curve"].splitlines()) == 13
-    assert list(here.glob(".*.tmp")) == []
-
-
-@pytest.mark.slow
-def test_a_transfer_killed_in_an_epoch(coco, backbone_file, run, tmp_path):
-    """Two epochs of four iterations, saved every three, killed at 6."""
-    config = "configs/demo/mask_rcnn_loco.py"
-    options = ["--cfg-options", f"data_root={coco}", f"backbone_file={backbone_file}",
-               "max_epochs=2", "global_batch_size=4", *EVERY_3]  # fmt: skip
-    there, here = tmp_path / "undisturbed", tmp_path / "killed"
-    done = run("tools/dist_train.sh", config, 1, "--work-dir", there, *options)
-    assert done.returncode == 0, done.stderr[-3000:]
-    killed(signal.SIGKILL, "iter_6.pth", "transfer.train", [config, "--work-dir", here, *options])
-    done = run("tools/dist_train.sh", config, 1, "--resume", "--work-dir", here, *options)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert outcome(here, "iter_8.pth") == outcome(there, "iter_8.pth")
-    assert (here / "best_coco_mask_ap.pth").exists() == (there / "best_coco_mask_ap.pth").exists()

@@ -52,7 +52,7 @@ def test_a_record_meets_the_schema(record, tmp_path):
         ("pretrain_epochs", "x"), ("deviations", "a"), ("deviations", [1]), ("metrics", {"a": "b"}),
         ("world_size", 0), ("wall_time_s", -1), ("config_hash", SHA.upper()), ("encoder", ""),
         ("dataset_fingerprint", "abc"), ("schema_version", 1), ("schema_version", 99),
-        ("versions", {"python": 3}), ("backbone", []),
+        ("versions", {"python": 3}), ("backbone", []), ("evaluated_images", 0.5),
     ],
 )  # fmt: skip
 def test_schema_and_dataclass_refuse_the_same(name, value):
@@ -71,7 +71,13 @@ def test_missing_and_unknown_fields_are_refused():
 
 # ---- older versions
 
-VERSION_1 = content_of(make_record(seed=7)) | {"schema_version": 1}
+NEW_IN_3 = ("evaluated_images", "expected_images")
+VERSION_2 = {
+    name: value
+    for name, value in (content_of(make_record(seed=7)) | {"schema_version": 2}).items()
+    if name not in NEW_IN_3
+}
+VERSION_1 = VERSION_2 | {"schema_version": 1}
 del VERSION_1["settings"]
 
 
@@ -82,6 +88,15 @@ def test_a_record_of_version_1_becomes_one_of_today(tmp_path):
     assert record.schema_version == SCHEMA_VERSION and errors(content_of(record)) == []
     again = RunRecord.read(record.write(tmp_path / "again"))
     assert again == record
+
+
+def test_a_record_of_version_2_does_not_know_its_images(tmp_path):
+    (tmp_path / "record.json").write_text(json.dumps(VERSION_2))
+    record = RunRecord.read(tmp_path / "record.json")
+    assert record == make_record(seed=7, evaluated_images=None, expected_images=None)
+    today = {"evaluated_images": 5, "expected_images": 5}
+    (tmp_path / "record.json").write_text(json.dumps(VERSION_2 | today | {"schema_version": 3}))
+    assert RunRecord.read(tmp_path / "record.json") == make_record(seed=7, **today)
 
 
 def test_migration_leaves_the_old_content_alone():

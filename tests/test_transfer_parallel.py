@@ -2,7 +2,9 @@
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -11,6 +13,7 @@ from mmengine.config import Config
 from torch import nn
 
 from pretrain.sync_norm import synchronise_on_cpu
+from results.protocol import incomplete
 from results.record import RunRecord
 
 pytest.importorskip("mmdet")
@@ -90,6 +93,87 @@ def test_fpn_and_heads_see_the_batch_of_all_processes(tmp_path):
             torch.testing.assert_close(buffers[name], buffer, rtol=1e-10, atol=1e-12)
 
 
+# ---- frozen means frozen -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moved", ["conv1.weight", "bn1.running_mean", "bn1.num_batches_tracked"])
+def test_nothing_is_saved_beside_a_frozen_tensor_that_moved(moved):
+    """Neither a checkpoint nor, at the end, a record."""
+    from transfer.hooks import FrozenCheck
+
+    tensors = {name: torch.ones(3) for name in ("conv1.weight", "bn1.running_mean")}
+    tensors["bn1.num_batches_tracked"] = torch.tensor(5)
+    backbone = SimpleNamespace(frozen_tensors=lambda: iter(tensors.items()))
+    runner = SimpleNamespace(
+        model=SimpleNamespace(backbone=backbone), logger=SimpleNamespace(info=lambda text: None)
+    )
+    check = FrozenCheck()
+    check.before_run(runner)
+    check.before_train(runner)
+    checkpoint = {"meta": {}}
+    check.before_save_checkpoint(runner, checkpoint)
+    check.after_train(runner)
+    tensors[moved].add_(1)
+    with pytest.raises(RuntimeError, match=f"1 frozen tensors changed during training.*: {moved}"):
+        check.before_save_checkpoint(runner, {"meta": {}})
+    with pytest.raises(RuntimeError, match="1 frozen tensors changed"):
+        check.after_train(runner)
+    resumed = FrozenCheck()
+    resumed.before_run(runner)
+    resumed.after_load_checkpoint(runner, checkpoint)
+    with pytest.raises(RuntimeError, match=moved):
+        resumed.before_train(runner)
+
+
+# ---- images that came through the detector -------------------------------------------------------
+
+
+@pytest.mark.parametrize(("looked_at", "stated"), [(4, 4), (4, 0), (3, 4), (4, 60), (0, 4)])
+def test_images_that_were_not_evaluated_are_counted(coco, looked_at, stated):
+    """Of four that the annotations have, and of as many as the protocol states."""
+    from pycocotools import mask as rle
+    from pycocotools.coco import COCO
+
+    from transfer.hooks import evaluated_images
+    from transfer.metrics import CocoAP
+
+    path = coco / "annotations" / "instances_val2017.json"
+    metric = CocoAP(ann_file=str(path))
+    truth = COCO(str(path))
+    metric.dataset_meta = {"classes": [c["name"] for c in truth.loadCats(truth.getCatIds())]}
+    mask = rle.encode(np.asfortranarray(np.eye(128, dtype=np.uint8)))
+    for image in truth.getImgIds()[:looked_at]:
+        found = {"bboxes": torch.ones(1, 4), "labels": torch.zeros(1, dtype=torch.long)}
+        found |= {"scores": torch.ones(1), "masks": [mask]}
+        metric.process({}, [{"img_id": image, "ori_shape": (128, 128), "pred_instances": found}])
+    if looked_at:
+        metric.evaluate(looked_at)
+    cfg = Config({"protocol": {"states": {"val_images": stated} if stated else {}}})
+    counts = evaluated_images(cfg, metric)
+    assert counts == {"evaluated": looked_at, "expected": max(4 if looked_at else 0, stated)}
+    text = f"incomplete: evaluated on {looked_at} of {max(4, stated)} images"
+    assert incomplete(**counts) == ((text,) if looked_at < max(4, stated) else ())
+
+
+@pytest.mark.parametrize(
+    ("annotations", "name"), [(36781, "coco2017"), (36780, "coco (118287+5000 images)")]
+)
+def test_another_annotation_file_of_cocos_images_is_not_coco(annotations, name, monkeypatch):
+    """val2017's 36,335 objects and 446 crowds; a file that lost one is another dataset."""
+    from transfer import train
+
+    cfg = Config.fromfile("configs/mask_rcnn_loco_r50_frozen.py")
+    found = iter([(118287, 860001), (5000, annotations)])
+
+    def check(cfg, dataset):
+        images, count = next(found)
+        return SimpleNamespace(images=images, annotations=count, fingerprint="f")
+
+    monkeypatch.setattr(train, "check_dataset", check)
+    train.prepare_data(cfg)
+    assert cfg.dataset.name == name
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="two processes would need two GPUs")
 def test_the_command_on_two_processes(coco, backbone_file, run, tmp_path):
@@ -104,3 +188,5 @@ def test_the_command_on_two_processes(coco, backbone_file, run, tmp_path):
     assert (record.world_size, record.global_batch_size) == (2, 8)
     assert record.norm == "SyncBatchNorm over 2 processes + frozen BatchNorm"
     assert {"box_ap", "mask_ap"} <= record.metrics.keys()
+    assert (record.evaluated_images, record.expected_images) == (4, 60)  # what the demo states
+    assert "incomplete: evaluated on 4 of 60 images" in record.deviations

@@ -2,7 +2,9 @@
 # usage: tools/launch.sh MODULE CONFIG [N] [args]
 # Runs `python -m MODULE CONFIG args` in N processes a node: by default one for every GPU, else 1.
 # Several nodes: NNODES, NODE_RANK, MASTER_ADDR and PORT in the environment, the same command on each
-# but for NODE_RANK, which counts the nodes from 0.
+# but for NODE_RANK, which counts the nodes from 0. COLLECTIVE_TIMEOUT=600: seconds after which a
+# process that died or hangs ends the others and is named (pretrain/running/watchdog.py).
+# Ends with 75 where the run was told to stop and saved: start it again with --resume.
 set -euo pipefail
 
 fail() {
@@ -40,6 +42,6 @@ export REFRESH_TABLES=${REFRESH_TABLES:-1} # 0: a run that ends well leaves the 
 if ((processes * nodes == 1)); then
     exec "$python" -m "$module" "$config" "$@"
 fi
-exec "$python" -m torch.distributed.run --nnodes="$nodes" --node_rank="$node" \
+exec "$python" -m pretrain.running.torchrun --nnodes="$nodes" --node_rank="$node" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="$port" \
     --nproc_per_node="$processes" --module "$module" "$config" --launcher pytorch "$@"

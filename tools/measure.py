@@ -13,6 +13,7 @@ from collections.abc import Sequence
 MEASUREMENTS = {
     "footprint": "memory, work and time of a step of every method (Tables 6 and 7)",
     "learning": "what a short pretraining learns: k-NN and linear accuracy of every method",
+    "reliability": "kills at random moments in seven places, and hostile inputs",
     "tables": "from thousands of run records to every table in every format",
     "transfer": "our frozen Mask R-CNN against mmdetection's own ResNet-50",
     "throughput": "images a second of loading and of a SimCLR step, against lightly's",

@@ -12,6 +12,7 @@ from types import FrameType
 
 from reproduce_state import FAILED, LOG, Place, is_done, locked, state
 
+from pretrain.running.try_again import TRY_AGAIN
 from results.planned import Run
 
 SECONDS_BETWEEN_LOOKS = 2.0  # at what others are running
@@ -105,7 +106,7 @@ def end_when_asked() -> None:
     """SIGTERM and Ctrl-C end this process in good order: a trainer can save first."""
 
     def end(number: int, frame: FrameType | None) -> None:
-        sys.exit(128 + number)
+        sys.exit(TRY_AGAIN if number == signal.SIGTERM else 128 + number)
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)

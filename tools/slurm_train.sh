@@ -5,7 +5,9 @@
 #   GPUS_PER_NODE=8  of them on each node; 8, or GPUS where that is less
 #   CPUS_PER_TASK=8  cores of each process, for its data workers
 #   SRUN_ARGS=""     more arguments of srun, e.g. "--time=24:00:00 --exclude=node3"
+#   COLLECTIVE_TIMEOUT=600  seconds after which a process that died or hangs ends the others
 #   GRES=            what a node gives; gpu:$GPUS_PER_NODE, or "none" on a partition without GPUs
+# Ends with 75 where the run was told to stop and saved: start it again with --resume.
 set -euo pipefail
 
 fail() {

@@ -40,7 +40,8 @@ def read_annotations(path: Path, mend: str = COCO_MEND) -> tuple[dict[str, Any],
 
     Raises:
         FileNotFoundError: there is no file.
-        ValueError: it is not JSON, not COCO's, or empty.
+        ValueError: it is not JSON, not COCO's, or empty. What its entries hold is not looked at:
+            :func:`transfer.annotation_entries.check_entries`.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no annotation file {path}. {mend}")
@@ -62,7 +63,7 @@ def is_writable(folder: Path) -> bool:
 def _parse(path: Path, content: bytes) -> dict[str, Any]:
     try:
         document = json.loads(content)
-    except ValueError as error:  # JSONDecodeError, or bytes that are no text
+    except (ValueError, RecursionError) as error:  # ValueError: or bytes that are no text
         raise ValueError(
             f"{path} ({len(content)} bytes) is not JSON: {error}. Perhaps its download or "
             "unpacking broke off; unpack it again."
@@ -72,8 +73,8 @@ def _parse(path: Path, content: bytes) -> dict[str, Any]:
         if key not in found or not isinstance(document[key], list):
             raise ValueError(
                 f"{path} is not in COCO's format: it needs the lists images, annotations and "
-                f"categories, and has {', '.join(found) or 'nothing'}. COCO's are called "
-                "instances_*.json; captions, keypoints and image_info files do not serve."
+                f"categories, and has {_names(found)}. COCO's are "
+                "called instances_*.json; captions, keypoints and image_info files do not serve."
             )
         if not document[key]:
             raise ValueError(
@@ -81,3 +82,9 @@ def _parse(path: Path, content: bytes) -> dict[str, Any]:
                 "instances_*.json of annotations_trainval2017.zip, not the image_info_*.json."
             )
     return document
+
+
+def _names(found: list[str]) -> str:
+    """For a message: the first few, and nothing in them that a terminal would obey."""
+    names = ", ".join(found[:9]) or "nothing"
+    return names[:200] if names.isprintable() else ascii(names[:200])

@@ -24,8 +24,10 @@ from pretrain.running.launch import load_config
 from pretrain.running.processes import join_processes
 from pretrain.running.resume import LAST
 from results.environment import git_commit, package_versions, processor
+from results.protocol import incomplete
 from results.record import FILE_NAME, RunRecord, sha256_file, write_atomically
-from transfer.hooks import PER_CATEGORY, short_names
+from transfer.hooks import PER_CATEGORY, evaluated_images, short_names
+from transfer.metrics import CocoAP
 from transfer.prepare import DatasetSummary
 from transfer.stored_detector import check_config, load_weights
 from transfer.train import check_dataset, prepare_backbone
@@ -54,7 +56,7 @@ def prepare(cfg: Config) -> DatasetSummary:
     return summary
 
 
-def evaluate(cfg: Config, path: Path) -> tuple[dict[str, float], dict[str, Any]]:
+def evaluate(cfg: Config, path: Path) -> tuple[dict[str, float], CocoAP]:
     """Validate a checkpoint.
 
     Args:
@@ -62,8 +64,8 @@ def evaluate(cfg: Config, path: Path) -> tuple[dict[str, float], dict[str, Any]]
         path: of the checkpoint.
 
     Returns:
-        The metrics in percent, under the run record's names; and, on the main process, those of
-        every category (see :class:`transfer.metrics.CocoAP`).
+        The metrics in percent, under the run record's names; and what gave them, which knows, on
+        the main process, those of every category and how many images there were.
 
     Raises:
         ValueError: from :func:`transfer.stored_detector.load_weights`.
@@ -72,13 +74,24 @@ def evaluate(cfg: Config, path: Path) -> tuple[dict[str, float], dict[str, Any]]
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     load_weights(model, path)
     metrics = short_names(runner.val())
-    return metrics, runner.val_loop.evaluator.metrics[0].per_category
+    return metrics, runner.val_loop.evaluator.metrics[0]
 
 
 def update_record(
-    path: Path, meta: dict[str, Any], metrics: dict[str, float], per_category: dict[str, Any]
+    path: Path,
+    meta: dict[str, Any],
+    metrics: dict[str, float],
+    per_category: dict[str, Any],
+    evaluated: dict[str, int] | None = None,
 ) -> Path:
     """Put the figures of a run's last checkpoint into the record beside it.
+
+    Args:
+        path: of the checkpoint.
+        meta: what it says of its run.
+        metrics: in percent.
+        per_category: see :class:`transfer.metrics.CocoAP`.
+        evaluated: from :func:`transfer.hooks.evaluated_images`; None: as many as the record says.
 
     Raises:
         FileNotFoundError: there is no record.
@@ -97,7 +110,17 @@ def update_record(
         )
     write_atomically(folder / PER_CATEGORY, json.dumps(per_category, indent=2).encode())
     artifacts = record.artifacts | {"per_category": PER_CATEGORY}
-    return dataclasses.replace(record, metrics=metrics, artifacts=artifacts).write(folder)
+    then = {"evaluated": record.evaluated_images, "expected": record.expected_images}
+    now = evaluated or then
+    kept = (text for text in record.deviations if text not in incomplete(**then))
+    return dataclasses.replace(
+        record,
+        metrics=metrics,
+        artifacts=artifacts,
+        deviations=(*kept, *incomplete(**now)),
+        evaluated_images=now["evaluated"],
+        expected_images=now["expected"],
+    ).write(folder)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -111,9 +134,10 @@ def main(arguments: list[str] | None = None) -> None:
         world_size = join_processes(args.launcher)
         summary = prepare(cfg)
         meta = check_config(path, cfg)
-        metrics, per_category = evaluate(cfg, path)
+        metrics, metric = evaluate(cfg, path)
         if not is_main_process():
             return
+        per_category, evaluated = metric.per_category, evaluated_images(cfg, metric)
         evaluation = {
             "checkpoint": str(path),
             "checkpoint_sha256": sha256_file(path),
@@ -124,7 +148,8 @@ def main(arguments: list[str] | None = None) -> None:
             "backbone_sha256": cfg.get("backbone_sha256"),
             "annotations": str(summary.annotation_file),
             "annotations_sha256": summary.fingerprint,
-            "images": summary.images,
+            "images": evaluated["evaluated"],
+            "expected_images": evaluated["expected"],
             "metrics": metrics,
             "per_category": per_category,
             "world_size": world_size,
@@ -138,7 +163,8 @@ def main(arguments: list[str] | None = None) -> None:
         write_atomically(target, (json.dumps(evaluation, indent=2) + "\n").encode())
         print(f"wrote {target}", flush=True)
         if args.record:
-            print(f"updated {update_record(path, meta, metrics, per_category)}", flush=True)
+            record = update_record(path, meta, metrics, per_category, evaluated)
+            print(f"updated {record}", flush=True)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}" if is_main_process() else 1)
 

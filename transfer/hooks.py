@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdet.structures import DetDataSample
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -15,7 +16,7 @@ from mmengine.runner import Runner
 
 from pretrain.export import read_provenance, weights_sha256
 from pretrain.running.recording import RecordHook
-from results.protocol import deviations
+from results.protocol import deviations, incomplete
 from results.record import write_atomically
 from transfer.backbones import TransferBackbone
 from transfer.drawing import draw_detections
@@ -30,7 +31,8 @@ SPLIT_IDS = "split.ids.json"  # beside the record: the images that the run was t
 class FrozenCheck(Hook):
     """Stops a run in which a frozen parameter or norm statistic has moved by a single bit.
 
-    The digests of the start travel in the checkpoints, so a resumed run is held to them too.
+    It looks before every checkpoint and at the end. The digests of the start travel in the
+    checkpoints, so a resumed run is held to them too.
     """
 
     def before_run(self, runner: Runner) -> None:
@@ -40,6 +42,7 @@ class FrozenCheck(Hook):
         self._digests = checkpoint["meta"]["frozen_sha256"]
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        self._compare(runner)
         checkpoint["meta"]["frozen_sha256"] = self._digests
 
     def before_train(self, runner: Runner) -> None:
@@ -126,7 +129,9 @@ class TransferRecord(RecordHook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self._metrics = short_names(metrics or {})
-        self._per_category = runner.val_loop.evaluator.metrics[0].per_category
+        metric = runner.val_loop.evaluator.metrics[0]
+        self._per_category = metric.per_category
+        self._evaluated = evaluated_images(runner.cfg, metric)
 
     def after_train(self, runner: Runner) -> None:
         """Validate, where a resumed run had only that left to do."""
@@ -170,12 +175,17 @@ class TransferRecord(RecordHook):
                 "".join(cfg.dataset.fingerprints).encode()
             ).hexdigest(),
             "protocol": cfg.protocol.name,
-            "deviations": deviations(cfg.protocol.states, found(runner)),
+            "deviations": (
+                *deviations(cfg.protocol.states, found(runner)),
+                *incomplete(**self._evaluated),
+            ),
             "split": cfg.dataset.get("split"),
             "backbone": backbone,
             "metrics": self._metrics,
             "artifacts": artifacts,
             "settings": settings,
+            "evaluated_images": self._evaluated["evaluated"],
+            "expected_images": self._evaluated["expected"],
         }
 
 
@@ -196,6 +206,18 @@ def found(runner: Runner) -> dict[str, Any]:
         "train_scale": str(resize.scale),
         "frozen_stages": cfg.model.backbone.frozen_stages,
         "lr": float(cfg.optim_wrapper.optimizer.lr),
+    }
+
+
+def evaluated_images(cfg: Config, metric: CocoAP) -> dict[str, int]:
+    """How many images a validation has ``evaluated``, and how many were ``expected`` of it.
+
+    Expected are all of the annotation file, and no fewer than the protocol states.
+    """
+    stated = cfg.protocol.states.get("val_images", 0)
+    return {
+        "evaluated": metric.evaluated_images,
+        "expected": max(metric.annotated_images, stated),
     }
 
 

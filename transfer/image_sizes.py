@@ -1,4 +1,9 @@
-"""Are the images as large as the annotation file says? Their headers are read, not their pixels."""
+"""Are the images as large as the annotation file says? Their headers are read, not their pixels.
+
+A camera's note (EXIF) may say that the picture is to be turned. mmdetection turns it
+(OpenCV does), so the size that counts here is the one after the turn. Pretraining takes pictures as
+they are stored: there nothing else refers to their pixels.
+"""
 
 import os
 from collections.abc import Sequence
@@ -10,6 +15,8 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # whatever the files are called
+ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # EXIF's
 WORKERS = 16  # threads; most of their time they wait for the disk or the network
 
 
@@ -41,11 +48,13 @@ def check_sizes(folder: Path, images: Sequence[dict[str, Any]], progress: bool =
 
 def _fault(folder: Path, entry: dict[str, Any]) -> str | None:
     try:
-        with Image.open(os.path.join(folder, entry["file_name"])) as image:
-            width, height = image.size
-    except (OSError, SyntaxError) as error:
+        with Image.open(os.path.join(folder, entry["file_name"]), formats=FORMATS) as image:
+            turned = "exif" in image.info and image.getexif().get(ORIENTATION) in QUARTER_TURNS
+            width, height = image.size[::-1] if turned else image.size
+    except Exception as error:  # Pillow raises of every kind
         return f"{entry['file_name']} cannot be read ({type(error).__name__})"
     if (width, height) == (entry["width"], entry["height"]):
         return None
     listed = f"{entry['width']}x{entry['height']}"
-    return f"{entry['file_name']} has {width}x{height} pixels, listed are {listed}"
+    why = ", once turned as its EXIF orientation says" if turned else ""
+    return f"{entry['file_name']} has {width}x{height} pixels{why}, listed are {listed}"

@@ -40,7 +40,9 @@ class CocoAP(CocoMetric):
     """``box_ap``, ``box_ap50``, ... ``mask_ar_l`` in percent; one that is not defined is left out.
 
     After an evaluation ``per_category`` holds, on the main process, the first six figures of every
-    category: ``{"box": {"person": {"ap": 40.1, ...}, ...}, "mask": ...}``.
+    category: ``{"box": {"person": {"ap": 40.1, ...}, ...}, "mask": ...}``; and
+    ``evaluated_images``, ``annotated_images`` how many images came through the detector, of how
+    many that the annotations have.
 
     Args:
         ann_file: COCO-style annotation file. Of its images those count that were evaluated.
@@ -49,12 +51,15 @@ class CocoAP(CocoMetric):
     def __init__(self, ann_file: str) -> None:
         super().__init__(ann_file, metric=list(KINDS), proposal_nums=MAX_DETECTIONS)
         self.per_category: dict[str, dict[str, Figures]] = {}
+        self.evaluated_images = self.annotated_images = 0
 
     def compute_metrics(self, results: Results) -> Figures:
         truths, detected = zip(*results, strict=True)
         truth: COCO = self._coco_api
         self.cat_ids = truth.getCatIds(catNms=self.dataset_meta["classes"])  # by label
         image_ids = [image["img_id"] for image in truths]
+        self.evaluated_images = len(set(image_ids))
+        self.annotated_images = len(truth.getImgIds())
         with TemporaryDirectory() as folder:
             files = self.results2json(detected, f"{folder}/detections")
             detections = {kind: load(files[kind]) for kind in KINDS}

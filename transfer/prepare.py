@@ -114,7 +114,7 @@ def _check_images(path: Path, folder: Path, images: list[dict[str, Any]], mend: 
         for parent in {os.path.dirname(name) for name in names}
         if os.path.isdir(folder / parent)
         for entry in os.scandir(folder / parent)
-        if os.path.isfile(entry)  # no pipe, on which a reader would wait; links are followed
+        if _is_file(entry)
     }
     missing = [name for name in names if name not in present]
     if missing:
@@ -122,6 +122,14 @@ def _check_images(path: Path, folder: Path, images: list[dict[str, Any]], mend: 
             f"{folder} lacks {len(missing)} of the {len(names)} images that {path} lists: "
             f"{_some(missing)}. Unpack the images again. {mend}"
         )
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether a file, or a link to one: no pipe, on which a reader would wait for ever."""
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _check_annotations(path: Path, document: dict[str, Any]) -> None:

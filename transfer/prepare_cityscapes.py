@@ -7,15 +7,16 @@ its number), and the bare label id marks a group that nobody could tell apart: a
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from cityscapesscripts.helpers.labels import labels
-from PIL import Image
+from PIL import Image, ImageFile
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
@@ -27,6 +28,7 @@ CLASSES = {
     label.id: label.name for label in labels if label.hasInstances and not label.ignoreInEval
 }
 TRUTH, PICTURE = "_gtFine_instanceIds.png", "_leftImg8bit.png"
+MAX_PIXELS = 64_000_000  # what Cityscapes has is 2 million
 CONVERTER_VERSION = 1  # raise it with every change that alters what is written
 DOWNLOAD = (
     "Download gtFine_trainvaltest.zip and leftImg8bit_trainvaltest.zip from "
@@ -120,7 +122,7 @@ def read_instances(pair: tuple[Path, Path]) -> tuple[int, int, list[dict[str, An
     """Width, height and the annotations (without ids) of one picture, ordered by instance id."""
     ids = _open(pair[0])
     height, width = ids.shape
-    with Image.open(pair[1]) as picture:
+    with _png(pair[1], "leftImg8bit_trainvaltest.zip") as picture:
         if picture.size != (width, height):
             raise ValueError(
                 f"{pair[1]} has {picture.width}x{picture.height} pixels, {pair[0].name} "
@@ -149,19 +151,28 @@ def read_instances(pair: tuple[Path, Path]) -> tuple[int, int, list[dict[str, An
 
 
 def _open(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            ids = np.asarray(image)
-    except (OSError, SyntaxError) as error:
-        raise ValueError(
-            f"{path} cannot be read ({error}). Unpack gtFine_trainvaltest.zip again."
-        ) from error
+    with _png(path, "gtFine_trainvaltest.zip") as image:
+        ids = np.asarray(image)
     if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(
             f"{path} is a colour image, where instance ids in one channel of 16 bits were "
             "expected. Unpack gtFine_trainvaltest.zip again."
         )
     return ids
+
+
+@contextmanager
+def _png(path: Path, archive: str) -> Iterator[ImageFile.ImageFile]:
+    """A PNG file, of no other format and of no size that nobody photographs."""
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels")
+            yield image
+    except Exception as error:  # Pillow raises of every kind
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
+        raise ValueError(f"{path} cannot be read ({error}). Unpack {archive} again.") from error
 
 
 def _document(
@@ -203,7 +214,7 @@ def _is_up_to_date(target: Path, source: str, pairs: list[tuple[Path, Path]]) ->
         return False
     try:
         found = json.loads(target.read_bytes())["info"]["source"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{target} was not written by this command, and is not overwritten. "
             f"Move it away: mv {target} {target}.old"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from results.record import write_atomically
+from transfer.annotation_entries import check_entries
 from transfer.annotation_file import collector_off, read_annotations
 
 SEEDS = range(5)  # section 5.3: the mean over five splits
@@ -77,6 +78,7 @@ def write_split(annotations: Path, size: int, seed: int, out: Path) -> dict[str,
         ValueError, FileNotFoundError: what was found, what was expected, how to mend it.
     """
     document, source_sha256 = read_annotations(annotations)
+    check_entries(annotations, document)
     ids = draw(_ids(document, annotations), size, seed)
     manifest = {
         "algorithm": "the images with the smallest sha256 of 'SEED IMAGE_ID'",
@@ -106,6 +108,7 @@ def verify_split(annotations: Path, size: int, seed: int, out: Path) -> dict[str
     """
     mend = _mend(annotations, size, seed, out)
     document, _ = read_annotations(annotations)
+    check_entries(annotations, document)
     ids = draw(_ids(document, annotations), size, seed)
     manifest = _read_ids_file(out, mend)
     listed, digest = manifest["ids"], manifest["sha256"]
@@ -165,13 +168,16 @@ def _read_ids_file(out: Path, mend: str) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(ids_file(out).read_bytes())
         missing = {"ids", "sha256", "size", "seed", "source_images"} - manifest.keys()
-        ids_sha256(manifest.get("ids", ()))
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise ValueError(f"{ids_file(out)} is no list of ids ({error}); {mend}") from None
     if missing:
         raise ValueError(
             f"{ids_file(out)} is no list of ids (it lacks {', '.join(sorted(missing))}); {mend}"
         )
+    numbers = [manifest["size"], manifest["seed"], manifest["source_images"]]
+    numbers += manifest["ids"] if isinstance(manifest["ids"], list) else [None]
+    if {type(number) for number in numbers} != {int} or max(map(abs, numbers)) >= 2**63:
+        raise ValueError(f"{ids_file(out)} is no list of ids: one is no whole number; {mend}")
     return manifest
 
 
@@ -199,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work = verify_split if args.verify else write_split
     try:
         manifest = work(args.annotations, args.size, args.seed, args.out)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"transfer.splits: {error}", file=sys.stderr)
         return 2
     print(

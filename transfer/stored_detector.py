@@ -1,18 +1,27 @@
 """A trained detector out of its checkpoint: whole, and under no other config than its own."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mmcv.ops
+import mmdet.registry
+import mmengine.registry
 import torch
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import Registry
 from torch import nn
 
 from pretrain.running.launch import config_text
 from pretrain.running.resume import LAST, differences, read_meta
+from transfer import backbones  # noqa: F401  # registers ours
+from transfer.dumped_config import read_dumped
+
+BUILT = ("model", "val_dataloader")  # of a stored config
 
 
 def check_config(path: Path, cfg: Config) -> dict[str, Any]:
@@ -35,13 +44,26 @@ def check_config(path: Path, cfg: Config) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; a run writes epoch_N.pth or iter_N.pth")
     meta = read_meta(path)
-    then, now = json.loads(meta["config_text"]), json.loads(config_text(cfg))
+    then, now = _config_in(meta, path), json.loads(config_text(cfg))
     if faults := differences(decisive(then), decisive(now)):
         raise ValueError(
             f"{path} is of another config; take the one it was trained with, or set these back:\n  "
             + "\n  ".join(faults)
         )
     return meta
+
+
+def _config_in(meta: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The config that a checkpoint carries, as JSON."""
+    try:
+        content = json.loads(meta["config_text"])
+        decisive(content)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{path} carries no config of a detector ({type(error).__name__}: {str(error)[:200]}); "
+            "expected a checkpoint that tools/dist_train.sh wrote"
+        ) from error
+    return dict(content)
 
 
 def decisive(content: dict[str, Any]) -> dict[str, Any]:
@@ -75,6 +97,26 @@ def load_weights(model: nn.Module, path: Path) -> None:
         ) from error
 
 
+def types_in(value: Any) -> Iterator[Any]:
+    """Every ``type`` in a config."""
+    if isinstance(value, dict):
+        yield from (value["type"],) if "type" in value else ()
+        for item in value.values():
+            yield from types_in(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from types_in(item)
+
+
+def _is_registered(name: Any) -> bool:
+    """Whether mmengine's registries know a ``type``, or mmcv's operators, such as ``nms``."""
+    if not isinstance(name, str):
+        return name is None
+    found = (each for root in (mmengine.registry, mmdet.registry) for each in vars(root).values())
+    registries = (each for each in found if isinstance(each, Registry))
+    return name in mmcv.ops.__all__ or any(name in each.module_dict for each in registries)
+
+
 def load_detector(run: Path, device: str) -> tuple[nn.Module, Config]:
     """The detector of a run's last checkpoint, in eval mode, and the run's config.
 
@@ -87,26 +129,46 @@ def load_detector(run: Path, device: str) -> tuple[nn.Module, Config]:
             f"{run} has no {LAST}, so it is not the folder of a run; name the --work-dir of one "
             "(work_dirs/NAME_OF_CONFIG where none was given)"
         )
-    path = run / Path((run / LAST).read_text().strip()).name
-    cfg = _config_of(run, path)
-    register_all_modules()
+    path = run / Path((run / LAST).read_text(errors="replace").strip()).name
+    cfg = stored_config(run, path)
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
     load_weights(model, path)
     model.cfg = cfg
     return model.to(device).eval(), cfg
 
 
-def _config_of(run: Path, path: Path) -> Config:
+def stored_config(run: Path, path: Path) -> Config:
     """The config that mmengine dumped into the folder and that the checkpoint was trained with.
 
-    The checkpoint's own is JSON, which has no tuples; some transforms insist on them.
+    The checkpoint's own is JSON, which has no tuples; some transforms insist on them. Nothing in
+    the folder is run: the file is read as data, and what it names has to be registered, since
+    mmengine would import and call anything else that stands under ``type``.
+
+    Args:
+        run: the folder.
+        path: of the checkpoint.
+
+    Raises:
+        FileNotFoundError: the checkpoint or the config is not there.
+        ValueError: one is damaged, they differ, or a ``type`` is none of the registered ones.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{run / LAST} names {path.name}, which is not there")
-    then = json.loads(read_meta(path)["config_text"])
+    register_all_modules()
+    then = _config_in(read_meta(path), path)
     faults = []
     for file in sorted(run.glob("*.py")):
-        cfg = Config.fromfile(file)
+        content = read_dumped(file)
+        built = [content.get(name) for name in BUILT]
+        if odd := [name for name in types_in(built) if not _is_registered(name)]:
+            raise ValueError(
+                f"{file} asks for {str(odd[0])[:100]!a}, which neither this project nor "
+                "mmdetection registers; it is not called"
+            )
+        try:
+            cfg = Config(content)
+        except (KeyError, TypeError) as error:  # names that mmengine keeps for itself
+            raise ValueError(f"{file} is no config that a run has dumped ({error})") from error
         differing = differences(then, json.loads(config_text(cfg)))
         if not differing:
             return cfg

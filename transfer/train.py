@@ -15,13 +15,19 @@ from pretrain.encoders import build_encoder
 from pretrain.export import Provenance, load_backbone
 from pretrain.running.launch import main, per_process
 from transfer.annotation_file import COCO_MEND
-from transfer.prepare import CITYSCAPES_MEND, DatasetSummary, check_coco
+from transfer.prepare import CITYSCAPES_MEND, IMAGES, DatasetSummary, check_coco
 from transfer.prepare_cityscapes import find_pairs
 from transfer.splits import check_split
 
+VAL2017 = "instances_val2017.json"
+VAL2017_ANNOTATIONS = 36_781  # as published; a file that has others is not COCO's own
 
-def prepare(cfg: Config, world_size: int) -> None:
+
+def prepare(cfg: Config, world_size: int) -> dict[str, str]:
     """Put the documented names where they belong, and check the inputs.
+
+    Returns:
+        Nothing: the config holds the data's fingerprints.
 
     Raises:
         ValueError, FileNotFoundError: what was found, what was expected, how to mend it.
@@ -41,6 +47,7 @@ def prepare(cfg: Config, world_size: int) -> None:
     length = "max_iters" if "max_iters" in cfg else "max_epochs"
     cfg.train_cfg[length] = cfg[length]
     cfg.randomness = {"seed": cfg.seed}
+    return {}
 
 
 def prepare_backbone(cfg: Config) -> None:
@@ -111,6 +118,8 @@ def prepare_data(cfg: Config) -> None:
     ]
     states = cfg.protocol.states
     as_stated = images == [states.train_images, states.val_images]
+    if Path(val.ann_file).name == VAL2017 and summaries[1].images == IMAGES["coco"]["val"]:
+        as_stated &= summaries[1].annotations == VAL2017_ANNOTATIONS
     folder = f"{root.resolve().name} ({images[0]}+{images[1]} images)"
     cfg.dataset = {
         "name": states.dataset if as_stated else folder,

@@ -26,6 +26,7 @@ from torch import nn
 
 from results.labels import backbone_label
 from results.record import FILE_NAME, RunRecord, write_atomically
+from transfer.annotation_entries import check_entries
 from transfer.annotation_file import read_annotations
 from transfer.drawing import draw_detections
 from transfer.stored_detector import load_detector
@@ -102,6 +103,7 @@ def ground_truth(
         FileNotFoundError, ValueError: the file is not COCO's; an image or category is not in it.
     """
     document, _ = read_annotations(annotations)
+    check_entries(annotations, document)
     truth = COCO()
     truth.dataset = document
     with redirect_stdout(io.StringIO()):

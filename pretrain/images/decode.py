@@ -1,4 +1,8 @@
-"""Image files to RGB pixels, a JPEG no larger than its crops need."""
+"""Image files to RGB pixels, a JPEG no larger than its crops need.
+
+What a file is, its content says, not its name. Formats beyond the four are refused: Pillow would
+hand some of them to other programs.
+"""
 
 import struct
 import zlib
@@ -17,6 +21,8 @@ PILLOW_ERRORS = (
     OSError, SyntaxError, ValueError, IndexError, EOFError, struct.error, zlib.error,
     Image.DecompressionBombError,
 )  # fmt: skip
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+MAX_PIXELS = 64_000_000  # of a palette, on the way to RGB, they take just under 1 GiB
 JPEG_SCALES = (8, 4, 2)  # the inverse cosine transform at such a fraction costs less
 
 
@@ -34,10 +40,16 @@ def open_image(path: Path) -> ImageFile.ImageFile:
     """Read the header: ``height``, ``width`` and ``mode`` are known, nothing is decoded.
 
     Raises:
-        UnreadableImage: the file is empty, is no image, or is gone.
+        UnreadableImage: the file is empty, is no image of FORMATS, is gone, or too large.
     """
     with _unreadable():
-        return Image.open(path)
+        image = Image.open(path, formats=FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise UnreadableImage(
+            f"{image.width} x {image.height} pixels, expected {MAX_PIXELS:,} at most"
+        )
+    return image
 
 
 def decode(image: ImageFile.ImageFile, scale: int = 1) -> Pixels:

@@ -2,7 +2,9 @@
 
 A data root is a folder of images, flat or with class folders, or a text file that lists images: one
 path a line, relative to the folder of the file or absolute; empty lines and lines that begin with
-``#`` do not count. A path may hold spaces; nothing else stands on its line, labels neither.
+``#`` do not count. A path may hold spaces; nothing else stands on its line, labels neither. It is
+the user's own file, so a path may lead anywhere, by ``..`` too; files that are read as images are
+all that comes of it.
 """
 
 import hashlib
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 MEND = "or name another folder or list with --cfg-options data_root=PATH"
+MAX_NAME = 300  # characters of a path in a message
 THREADS = 32  # a network's file system answers slowly, but many at a time
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -52,7 +55,8 @@ class ImageList:
         path = Path(data_root)
         names = list_images(path)
         root = path if path.is_dir() else path.parent
-        return cls(root, np.array([os.fsencode(name) for name in names]), file_sizes(root, names))
+        sizes = file_sizes(root, names)  # first: a name that exists has no more than 4 KiB
+        return cls(root, np.array([os.fsencode(name) for name in names]), sizes)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -138,8 +142,9 @@ def file_sizes(root: Path, files: Sequence[str]) -> NDArray[np.int64]:
 
 
 def some_of(names: Sequence[str]) -> str:
-    """The first few names, for a message."""
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    """The first few names, for a message; what a terminal would obey is escaped."""
+    shown = (name if name.isprintable() else ascii(name)[1:-1] for name in names[:5])
+    return ", ".join(name[:MAX_NAME] for name in shown) + (", ..." if len(names) > 5 else "")
 
 
 MISSING, FORBIDDEN = -1, -2
@@ -150,7 +155,7 @@ def _size(path: str) -> int:
         found = os.stat(path)
     except PermissionError:
         return FORBIDDEN
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a zero byte
         return MISSING
     if not stat.S_ISREG(found.st_mode):
         return MISSING
@@ -184,7 +189,7 @@ def _scan(root: Path, folder: str) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(root / folder) as entries:
             for entry in entries:
-                if entry.is_dir():
+                if _is_folder(entry):
                     folders.append(prefix + entry.name)
                 elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
                     names.append(prefix + entry.name)
@@ -193,6 +198,13 @@ def _scan(root: Path, folder: str) -> tuple[list[str], list[str]]:
             f"folder {root / folder} may not be read by this user; permit it, {MEND}"
         ) from None
     return names, folders
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself; as an image it is reported missing
+        return False
 
 
 def _read_lines(path: Path) -> list[str]:

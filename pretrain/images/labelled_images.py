@@ -18,6 +18,7 @@ from pretrain.images.decode import UnreadableImage, decode, open_image, reductio
 from pretrain.images.image_lists import ImageList, some_of
 
 SPLITS = ("train", "val")
+MAX_ASPECT = 100  # with its shorter side at 256 px such an image takes 80 MB, and a longer one any
 LAYOUT = "expected ROOT/train/CLASS/IMAGE and ROOT/val/CLASS/IMAGE, as in ImageNet"
 
 
@@ -141,6 +142,11 @@ class LabelledImages(Dataset):
 
     def _read(self, epoch: int, index: int) -> Tensor:
         with open_image(self.images.path(index)) as image:
+            if max(image.size) > MAX_ASPECT * min(image.size):
+                raise UnreadableImage(
+                    f"{image.width} x {image.height} pixels, a strip; its longer side may be up to "
+                    f"{MAX_ASPECT} times the shorter"
+                )
             if not self.augment:
                 return self.centre_crop(torch.from_numpy(decode(image)).permute(2, 0, 1))
             height, width = image.height, image.width

@@ -19,7 +19,7 @@ from pretrain.readout.knn import knn_ranks
 from pretrain.readout.linear_model import stage_metrics
 from pretrain.readout.stage_features import StageFeatures, stage_tensor
 from pretrain.running.recording import RecordHook
-from results.protocol import deviations
+from results.protocol import deviations, incomplete
 
 FEATURES = "features.npz"
 FEATURES_FOLDER = "features"
@@ -36,9 +36,11 @@ class LinearRecord(RecordHook):
     def before_run(self, runner: Runner) -> None:
         super().before_run(runner)
         self._metrics: dict[str, float] = {}
+        self._evaluated = 0
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         self._metrics = dict(metrics or {})
+        self._evaluated = len(runner.val_dataloader.dataset)  # the metric drops what fills up
 
     def after_train(self, runner: Runner) -> None:
         encoder = _encoder(runner)
@@ -64,6 +66,7 @@ class LinearRecord(RecordHook):
     def fields(self, runner: Runner) -> dict[str, Any]:
         cfg = runner.cfg
         provenance = _encoder(runner).provenance
+        expected = max(cfg.dataset.val_images, cfg.protocol.states.get("val_images", 0))
         backbone = {
             "path": cfg.backbone_file,
             "sha256": provenance.weights_sha256,
@@ -79,12 +82,17 @@ class LinearRecord(RecordHook):
                 "".join(cfg.dataset.fingerprints).encode()
             ).hexdigest(),
             "protocol": cfg.protocol.name,
-            "deviations": deviations(cfg.protocol.states, found(runner)),
+            "deviations": (
+                *deviations(cfg.protocol.states, found(runner)),
+                *incomplete(self._evaluated, expected),
+            ),
             "split": None,
             "backbone": None if cfg.method == "random" else backbone,
             "metrics": self._metrics,
             "artifacts": {"features": FEATURES},
             "settings": provenance.settings,
+            "evaluated_images": self._evaluated,
+            "expected_images": expected,
         }
 
 

@@ -1,10 +1,15 @@
-"""mmengine's files, written whole or not at all: ``backend_args={"backend": "atomic"}``."""
+"""mmengine's files, written whole or not at all.
+
+Checkpoints with ``backend_args={"backend": "atomic"}``, the config with :class:`AtomicRunner`.
+"""
 
 import os
 import shutil
 from pathlib import Path
 
+from mmengine.dist import master_only
 from mmengine.fileio import LocalBackend, register_backend
+from mmengine.runner import Runner
 
 from results.record import write_atomically
 
@@ -38,3 +43,17 @@ class AtomicFiles(LocalBackend):
                 f"{free / 2**20:.1f} MiB are free in {folder}. Make room there; the same command "
                 "with --resume then continues from the checkpoint before, which is whole"
             ) from error
+
+
+class AtomicRunner(Runner):
+    """mmengine's Runner, but for the config that it leaves in the work folder.
+
+    mmengine empties the file first and then takes a while to put the text into shape; a run that
+    was killed meanwhile had no config any more, and nobody could load its detector.
+    """
+
+    @master_only
+    def dump_config(self) -> None:
+        """The resolved config, under the name of the file that it was read from."""
+        name = Path(self.cfg.filename or f"{self.timestamp}.py").name
+        AtomicFiles().put(self.cfg.pretty_text.encode(), Path(self.work_dir) / name)

@@ -28,8 +28,7 @@ from pretrain.running.atomic_files import AtomicFiles
 from pretrain.running.launch import config_text
 from pretrain.running.resume import LAST
 from pretrain.running.train_loop import ResumableLoop
-
-TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: not finished, no fault; start it again with --resume
+from pretrain.running.try_again import TRY_AGAIN
 
 
 @HOOKS.register_module()

@@ -5,9 +5,11 @@ The streamed backward has a wrapper of its own: :mod:`pretrain.parallel`.
 
 from typing import Any
 
+from mmengine.dist import all_reduce_dict
 from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
 from mmengine.registry import MODEL_WRAPPERS
-from torch import nn
+from torch import Tensor, nn
 
 from pretrain.sync_norm import synchronise_on_cpu
 
@@ -20,6 +22,9 @@ class AnyDeviceDataParallel(MMDistributedDataParallel):
         module: the model.
         device_ids: the GPU of this process, as the Runner gives it; of no use to a model on a CPU.
         options: further arguments of torch's ``DistributedDataParallel``.
+
+    Attributes:
+        own_losses: of the last step, over this process's part of the batch.
     """
 
     def __init__(self, module: nn.Module, device_ids: list[int], **options: Any) -> None:
@@ -27,3 +32,11 @@ class AnyDeviceDataParallel(MMDistributedDataParallel):
         on_gpu = next(module.parameters()).is_cuda
         options = {"broadcast_buffers": False, **options}  # SyncBN keeps them equal
         super().__init__(module, device_ids=device_ids if on_gpu else None, **options)
+        self.own_losses: dict[str, Tensor] = {}
+
+    def train_step(self, data: Any, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """As mmengine's; the losses that it returns are averages over the processes."""
+        self.own_losses = super().train_step(data, optim_wrapper)
+        averages = {name: loss.detach().clone() for name, loss in self.own_losses.items()}
+        all_reduce_dict(averages, op="mean")
+        return averages

@@ -5,20 +5,25 @@ import fcntl
 import hashlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TextIO
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmengine.runner import Runner
 
-from pretrain.running.atomic_files import NotWritten
+from pretrain.running.agreement import Facts, facts_of, settle
+from pretrain.running.atomic_files import AtomicRunner, NotWritten
+from pretrain.running.numbers import FiniteNumbers, NotFinite, last_good
+from pretrain.running.options import Options, merge
 from pretrain.running.orphans import end_children_with_this_process
 from pretrain.running.processes import join_processes
 from pretrain.running.refresh import refresh_tables
 from pretrain.running.resume import LAST, checkpoint_to_resume
+from pretrain.running.torchrun import leave_status
+from pretrain.running.try_again import try_again_on_sigterm
+from pretrain.running.watchdog import Progress, Watchdog
 from results.record import FILE_NAME, RunRecord, remove_partials
 
 # Where and how a run is carried out, not what is run: left out of the config's hash.
@@ -50,60 +55,125 @@ def argument_parser(description: str, default_config: str | None = None) -> argp
         help="continue the run in the work folder, if there is one, from its last checkpoint or "
         "from the one named",
     )
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="NAME=VALUE")
+    parser.add_argument("--cfg-options", nargs="+", action=Options, metavar="NAME=VALUE")
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none")
     return parser
 
 
-def main(
-    description: str,
-    prepare: Callable[[Config, int], None],
-    args: argparse.Namespace | None = None,
-) -> None:
+Prepare = Callable[[Config, int], Mapping[str, str]]
+"""Puts the values of the documented names (``data_root``, ...) where they belong and checks the
+inputs. Is given the config and the number of processes. Returns fingerprints of data that the
+config does not hold; raises ValueError or FileNotFoundError for a user's mistake."""
+
+
+@try_again_on_sigterm()
+def main(description: str, prepare: Prepare, args: argparse.Namespace | None = None) -> None:
     """Read the config, prepare it, run it.
 
     Args:
         description: for ``--help``.
-        prepare: puts the values of the documented names (``data_root``, ...) where they belong and
-            checks the inputs; is given the config and the number of processes, and raises
-            ValueError or FileNotFoundError for a user's mistake.
+        prepare: see :data:`Prepare`.
         args: of :func:`argument_parser`, where a command has read its own arguments already.
     """
     args = args or argument_parser(description).parse_args()
+    start = Start(args, prepare)
     try:
-        cfg = load_config(args)
-        world_size = join_processes(args.launcher)
-        prepare(cfg, world_size)
-        if is_finished(Path(cfg.work_dir), config_hash(cfg), resume=bool(args.resume)):
-            print(
-                f"{cfg.work_dir} holds the finished run of this config; nothing to do", flush=True
-            )
-            if is_main_process():
-                refresh_tables(Path(cfg.work_dir))
-            return
-        lock = lock_folder(Path(cfg.work_dir)) if is_main_process() else None
-        if args.resume:
-            found = checkpoint_to_resume(
-                Path(cfg.work_dir), args.resume, config_text(cfg), world_size
-            )
-            cfg.resume = found is not None
-            cfg.load_from = str(found) if found else cfg.get("load_from")
-    except (ValueError, FileNotFoundError) as error:
+        start.world_size = join_processes(args.launcher)
+        watchdog = Watchdog.of_this_process() if start.world_size > 1 else None
+        if watchdog:
+            watchdog.start()
+        settle(start.find_out)
+        settle(start.take_folder)
+    except ValueError as error:
         sys.exit(f"error: {error}" if is_main_process() else 1)
+    with start.lock or nullcontext():
+        if not start.finished:
+            train(start.cfg, watchdog)
+    if watchdog:
+        watchdog.stop()
+    if is_main_process():
+        refresh_tables(Path(start.cfg.work_dir))
+
+
+class Start:
+    """What one process does before a run begins.
+
+    Args:
+        args: of :func:`argument_parser`.
+        prepare: see :data:`Prepare`.
+    """
+
+    def __init__(self, args: argparse.Namespace, prepare: Prepare) -> None:
+        self.args, self.prepare = args, prepare
+        self.world_size = 1
+        self.finished = False
+        self.lock: TextIO | None = None
+
+    def find_out(self) -> Facts:
+        """Prepare the config, and look whether it has run already.
+
+        Returns:
+            What has to be equal in all processes.
+
+        Raises:
+            ValueError, FileNotFoundError: a user's mistake.
+        """
+        self.cfg = load_config(self.args)
+        data = self.prepare(self.cfg, self.world_size)
+        folder, resume = Path(self.cfg.work_dir), bool(self.args.resume)
+        self.finished = is_finished(folder, config_hash(self.cfg), resume)
+        if self.finished:
+            print(f"{folder} holds the finished run of this config; nothing to do", flush=True)
+        return facts_of(config_text(self.cfg), data) | {"finished already": str(self.finished)}
+
+    def take_folder(self) -> Facts:
+        """Keep other runs out of the work folder, and find what to continue from.
+
+        Returns:
+            What has to be equal in all processes.
+
+        Raises:
+            ValueError, FileNotFoundError: another run is at work there, or from
+                :func:`pretrain.running.resume.checkpoint_to_resume`.
+        """
+        if self.finished:
+            return {}
+        cfg, folder = self.cfg, Path(self.cfg.work_dir)
+        self.lock = lock_folder(folder) if is_main_process() else None
+        if not self.args.resume:
+            return {}
+        found = checkpoint_to_resume(folder, self.args.resume, config_text(cfg), self.world_size)
+        cfg.resume = found is not None
+        cfg.load_from = str(found) if found else cfg.get("load_from")
+        return {"continues from": str(found)}
+
+
+def train(cfg: Config, watchdog: Watchdog | None) -> None:
+    """Run it, under guard; a fault that the run itself found ends it with one line."""
     end_children_with_this_process()
     for loader in (cfg[name] for name in cfg if name.endswith("_dataloader") and cfg[name]):
         loader.worker_init_fn = {"type": "leave_sigterm_to_the_run"}
-    with lock or nullcontext():
-        try:
-            runner = Runner.from_cfg(cfg)
-        except ValueError as error:  # an option that the model cannot honour
-            sys.exit(f"error: {error}" if is_main_process() else 1)
-        try:
-            runner.train()
-        except NotWritten as error:
-            sys.exit(f"error: {error}")
-    if is_main_process():
-        refresh_tables(Path(cfg.work_dir))
+    try:
+        runner = AtomicRunner.from_cfg(cfg)
+    except ValueError as error:  # an option that the model cannot honour
+        sys.exit(f"error: {error}" if is_main_process() else 1)
+    runner.register_hook(FiniteNumbers())
+    if watchdog:
+        runner.register_hook(Progress(watchdog))
+    try:
+        runner.train()
+    except (NotWritten, NotFinite) as error:
+        sys.exit(f"error: {error}" if is_main_process() else 1)
+    except SystemExit as stop:
+        if isinstance(stop.code, int):  # told to stop, and saved
+            leave_status(stop.code)
+            if watchdog:
+                watchdog.end_all(stop.code)
+        raise
+    except RuntimeError as error:
+        if watchdog and (missing := watchdog.missing()):
+            sys.exit(f"error: {missing}. {last_good(runner)} ({error})")
+        raise
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -116,13 +186,7 @@ def load_config(args: argparse.Namespace) -> Config:
     if not Path(args.config).is_file():
         raise FileNotFoundError(f"no config at {args.config}; the configs are under configs/")
     cfg = Config.fromfile(args.config)
-    for name in args.cfg_options or {}:
-        if name.split(".")[0] not in cfg:
-            raise ValueError(
-                f"--cfg-options {name}: {args.config} has no {name.split('.')[0]!r}; "
-                f"it has: {', '.join(sorted(cfg.keys()))}"
-            )
-    cfg.merge_from_dict(args.cfg_options or {})
+    merge(cfg, args.cfg_options or {}, args.config)
     cfg.config_file = args.config
     cfg.launcher = args.launcher
     cfg.resume = args.resume

@@ -3,10 +3,13 @@
 import atexit
 import os
 import re
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from mmengine.dist import get_world_size, init_dist
+
+from pretrain.running.watchdog import PATIENCE, collective_timeout_s
 
 # What torch reads, and what Slurm's srun calls it.
 SLURM_NAMES = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
@@ -22,8 +25,8 @@ def join_processes(launcher: str) -> int:
         How many processes there are.
 
     Raises:
-        ValueError: the launcher did not start this process, or there are more processes on the
-            node than GPUs.
+        ValueError: the launcher did not start this process, there are more processes on the node
+            than GPUs, or COLLECTIVE_TIMEOUT is no number of seconds.
     """
     if launcher == "none":
         return 1
@@ -41,10 +44,11 @@ def join_processes(launcher: str) -> int:
             f"process {int(os.environ['LOCAL_RANK']) + 1} of this node sees {gpus} GPUs and needs "
             f"one of its own; start at most {gpus} processes a node"
         )
+    longest_s = (PATIENCE + 1) * collective_timeout_s()  # the watchdog is to speak first
     if gpus:
-        init_dist("pytorch", backend="nccl")
+        init_dist("pytorch", backend="nccl", timeout=longest_s)
     else:  # mmengine's init_dist wants a GPU
-        dist.init_process_group("gloo")
+        dist.init_process_group("gloo", timeout=timedelta(seconds=longest_s))
         atexit.register(dist.destroy_process_group)  # a thread of Gloo's would abort the exit
     return get_world_size()
 

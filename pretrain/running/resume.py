@@ -1,16 +1,17 @@
 """Which checkpoint a run continues from, and whether it is that run's, before anything starts."""
 
 import json
-import pickle
 import re
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
-import torch
+from pretrain.stored_tensors import read_stored
 
 LAST = "last_checkpoint"  # a file that names the newest checkpoint
+MAX_FAULTS = 50  # differences named in an error
+_KINDS = {"iter": int, "world_size": int, "config_text": str}  # of what every checkpoint says
 
 
 def checkpoint_to_resume(
@@ -36,7 +37,10 @@ def checkpoint_to_resume(
         if not (work_dir / LAST).is_file():
             return None
         # By name, so that the folder can be moved; mmengine's format is a path.
-        path = work_dir / Path((work_dir / LAST).read_text().strip()).name
+        named = (work_dir / LAST).read_text(errors="replace").strip()
+        path = work_dir / (Path(named).name or LAST)
+        if not named or not named.isprintable() or len(named) > 4096:
+            raise ValueError(f"{work_dir / LAST} names no file; {_mend(work_dir, path)}")
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; {_mend(work_dir, path)}")
     try:
@@ -48,10 +52,11 @@ def checkpoint_to_resume(
             f"{path} was written by {meta['world_size']} processes, this run has {world_size}, "
             f"which share the batches in another way; start {meta['world_size']} to continue it"
         )
-    if faults := differences(json.loads(meta["config_text"]), json.loads(config_text)):
+    if faults := differences(config_in(meta, path), json.loads(config_text)):
+        more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
         raise ValueError(
             f"{path} is of another config; set these back, or choose another --work-dir:\n  "
-            + "\n  ".join(faults)
+            + "\n  ".join(faults[:MAX_FAULTS] + more)
         )
     return path
 
@@ -64,28 +69,52 @@ def read_meta(path: Path) -> dict[str, Any]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise zipfile.BadZipFile("its entries are packed, which torch.save never does")
             if damaged := archive.testzip():
                 raise zipfile.BadZipFile(f"{damaged} fails its checksum")
-        meta = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["meta"]
-    except (
-        zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError, pickle.UnpicklingError
-    ) as error:  # fmt: skip
-        raise ValueError(f"{path} is damaged ({error})") from error
-    if missing := {"iter", "world_size", "config_text"} - meta.keys():
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
+        # RuntimeError: an entry that is encrypted or packed in a way unknown here
+        raise ValueError(f"{path} is damaged ({str(error)[:300]})") from error
+    meta = read_stored(path, mmap=True).get("meta")
+    meta = meta if isinstance(meta, dict) else {}
+    if odd := [name for name, kind in _KINDS.items() if type(meta.get(name)) is not kind]:
         raise ValueError(
-            f"{path} does not say {', '.join(sorted(missing))}: another program or version wrote it"
+            f"{path} does not say {', '.join(sorted(odd))}: another program or version wrote it"
         )
     return meta
+
+
+def config_in(meta: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The config that a checkpoint carries.
+
+    Raises:
+        ValueError: it is no JSON object; names the file.
+    """
+    try:
+        content = json.loads(meta["config_text"])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} carries a config that is no JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} carries a {type(content).__name__}, expected a config")
+    return content
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Dotted names whose values differ between two configs, with both values."""
     old, new = _leaves(then), _leaves(now)
     return [
-        f"{name}: {old.get(name, 'nothing')} in the checkpoint, {new.get(name, 'nothing')} now"
+        f"{_brief(name)}: {_brief(old.get(name, 'nothing'))} in the checkpoint, "
+        f"{_brief(new.get(name, 'nothing'))} now"
         for name in sorted(old.keys() | new.keys())
         if old.get(name, ...) != new.get(name, ...)
     ]
+
+
+def _brief(value: Any) -> str:
+    """For a message: long ones cut, nothing in it that a terminal would obey."""
+    text = str(value)
+    return (text if text.isprintable() else ascii(text))[:200]
 
 
 def _leaves(value: Any, name: str = "") -> dict[str, Any]:

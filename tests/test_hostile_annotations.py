@@ -1,8 +1,6 @@
 """Annotation files and runs' folders from strangers: what is accepted can be used, the rest not."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +9,6 @@ from PIL import Image
 hypothesis = pytest.importorskip("hypothesis")
 coco_mask = pytest.importorskip("pycocotools.mask")
 pytest.importorskip("mmdet")
-sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 from hostile_transfer import Annotations, DumpedConfig, Sizes, valid_document  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 

@@ -4,9 +4,7 @@ import csv
 import io
 import json
 import os
-import sys
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +13,6 @@ import torch
 from run_records import make_record
 
 pytest.importorskip("mmdet")
-sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 import hostile_inputs
 
 from pretrain.running.launch import argument_parser, load_config

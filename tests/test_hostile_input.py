@@ -7,7 +7,6 @@ import io
 import json
 import os
 import pickle
-import sys
 import zipfile
 from pathlib import Path
 from random import Random
@@ -19,7 +18,6 @@ from PIL import Image
 from run_records import make_record, write_records
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
 from hostile_mutations import hostile_json, hostile_picture, png_of_size  # noqa: E402
 
 from pretrain.encoders import build_encoder  # noqa: E402

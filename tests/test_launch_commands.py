@@ -15,7 +15,6 @@ from pretrain.running.processes import first_node, join_processes, read_slurm_en
 from results.record import RunRecord
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / "tools"))
 
 from trainer_of import trainer_of  # noqa: E402
 

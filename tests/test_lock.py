@@ -8,17 +8,14 @@ from importlib import metadata
 from pathlib import Path
 from subprocess import CalledProcessError
 
-import pytest
-import yaml
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tools"))
-
 import doctor
 import lock
 import mmcv_wheel
 import pip_locked
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -6,12 +6,9 @@ import shutil
 import sys
 from pathlib import Path
 
-import pytest
-
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tools"))
-
 import measure
 import measure_footprint
+import pytest
 
 
 @pytest.mark.parametrize("name", measure.MEASUREMENTS)

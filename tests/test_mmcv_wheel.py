@@ -7,12 +7,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tools"))
-
 import machine
 import mmcv_wheel
+import pytest
 from mmcv_wheel import Operators, choose_operators, serves, wheel_key
 
 GPU = {"torch_cuda": "13.0", "archs": ["9.0", "9.0"], "nvcc": "13.0", "models": ["H200"]}

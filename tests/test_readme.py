@@ -3,18 +3,14 @@
 import io
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
-from run_records import SHA, make_record
-
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tools"))
-
 import readme
 import readme_pictures
 import readme_regions
+from PIL import Image
+from run_records import SHA, make_record
 
 ROOT = Path(__file__).resolve().parent.parent
 PROVENANCE = {"dataset": "scenes_coco", "deviations": [], "seed": 0}

@@ -19,7 +19,6 @@ from stand_in_trainer import BROKEN, RUNS, A, B, run_named, trainer
 from results.record import RunRecord
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / "tools"))
 
 import reproduce  # noqa: E402
 import reproduce_slurm  # noqa: E402

@@ -10,12 +10,9 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-import pytest
-
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tools"))
-
 import doctor
 import machine
+import pytest
 import setup_state
 
 if sys.version_info >= (3, 11):

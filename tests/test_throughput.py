@@ -1,17 +1,11 @@
 """What ``tools/measure.py throughput`` makes of its clock, and that its competitors do the same."""
 
-import sys
-from pathlib import Path
-
-import pytest
-import torch
-from PIL import Image
-
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tools"))
-
 import measure_throughput
+import pytest
 import throughput_loaders
 import throughput_steps
+import torch
+from PIL import Image
 
 
 def test_rates_and_ratios_by_hand():

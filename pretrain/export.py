@@ -328,7 +328,7 @@ def main() -> None:
             provenance = export_checkpoint(args.source, args.out)
         else:
             provenance = import_torchvision(args.source, args.encoder, args.out)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(
         f"{args.out}: {provenance.method} {provenance.encoder}, sha256 {provenance.weights_sha256}"

@@ -17,7 +17,7 @@ from results.figure_files import write_figure
 from results.footprints import load_footprints
 from results.load import load_records
 from results.plots import ap_bars, decoder_curves, has_bars, loss_curves, tsne_panels
-from results.record import write_atomically
+from results.record import NotWritten, write_atomically
 from results.report import write_report
 from results.tsne import CACHE, load_features, side_by_side
 from results.writers import FORMATS, to_markdown
@@ -87,4 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except NotWritten as error:
+        sys.exit(f"error: {error}")

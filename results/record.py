@@ -13,7 +13,9 @@ import json
 import os
 import re
 import secrets
+import shutil
 import typing
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -146,20 +148,41 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+class NotWritten(OSError):
+    """A file that could not be written; what was there before is whole."""
+
+
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
-    """Replace `path` by `content` in one step, making its folder; readers see old or new, whole."""
+    """Replace `path` by `content` in one step, making its folder; readers see old or new, whole.
+
+    Raises:
+        NotWritten: no room, no right, or another fault of the file system.
+    """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, target)
+    except OSError as error:
+        raise NotWritten(_why(target, len(content), error)) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only disk even where there is nothing to remove
+            partial.unlink()
     return target
+
+
+def _why(target: Path, size: int, error: OSError) -> str:
+    folder = next(parent for parent in target.absolute().parents if parent.is_dir())
+    free = shutil.disk_usage(folder).free
+    return (
+        f"cannot write {target}: {error.strerror}; it takes {size / 2**20:.1f} MiB, "
+        f"{free / 2**20:.1f} MiB are free in {folder}. Make room there, or name another folder; "
+        "what was there before is whole"
+    )
 
 
 def remove_partials(folder: str | os.PathLike[str]) -> None:

@@ -20,7 +20,7 @@ from pretrain.running.launch import argument_parser, lock_folder
 from pretrain.running.launch import main as launch
 from pretrain.running.refresh import VARIABLE, refresh_tables
 from pretrain.train import prepare
-from results.record import RunRecord, write_atomically
+from results.record import NotWritten, RunRecord, write_atomically
 from transfer import splits
 
 
@@ -78,7 +78,7 @@ def test_a_full_disk_keeps_the_record_that_was_there(tmp_path):
     with little_room(disk, 32768):
         make_record(seed=1).write(disk)
         before = contents(disk)
-        with pytest.raises(OSError):
+        with pytest.raises(NotWritten, match=r"cannot write .*record\.json: .* free in .*disk\."):
             make_record(seed=2, artifacts={"notes": "x" * 40000}).write(disk)
         assert contents(disk) == before and RunRecord.read(disk / "record.json").seed == 1
 
@@ -106,6 +106,20 @@ def test_a_read_only_folder_is_named_and_left_as_it_is(coco, tmp_path, capsys):
         assert contents(tmp_path) == before
     told = capsys.readouterr().err
     assert str(tmp_path) in told and ("Read-only" in told or "Permission" in told)
+
+
+def test_a_work_folder_that_cannot_be_written_to_is_named(tmp_path):
+    with read_only(tmp_path), pytest.raises(ValueError, match=r"choose another --work-dir"):
+        lock_folder(tmp_path / "run")
+
+
+def test_tables_that_do_not_fit_are_named_and_the_older_ones_whole(tmp_path, run):
+    out = tmp_path / "out"
+    make_record().write(tmp_path / "runs/loco")
+    with little_room(out, 16384):
+        done = run("-m", "results", tmp_path / "runs", "--out", out)
+        assert meanings(out)[1] == []
+    assert done.returncode == 1 and done.stderr.startswith(f"error: cannot write {out}/")
 
 
 @pytest.mark.parametrize("fault", ["full", "read-only"])
@@ -172,6 +186,7 @@ def test_images_that_vanish_end_a_pretraining_and_leave_its_checkpoint(tmp_path)
     assert session.wait(60) == 1
     told = (tmp_path / "output").read_text()
     assert "images in" in told and "max_unreadable_share" in told
+    assert "The last good checkpoint is" in told and "Traceback" not in told
     found, faults = meanings(folder)
     assert faults == [] and "last_checkpoint" in found and "record.json" not in found
     lock_folder(folder).close()

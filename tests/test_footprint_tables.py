@@ -186,7 +186,7 @@ def test_the_command_takes_reports_beside_runs(tmp_path, capsys):
     assert "problems: 0" in capsys.readouterr().out
     assert ",GIM,52.6,4.56×" in (out / "tables" / "table7.csv").read_text()
     page = (out / "report.html").read_text()
-    assert "4.56×" in page and f"footprint: {file}" in page
+    assert "4.56×" in page and str(file) in page
     values = (out / "tables" / "table6_values.csv").read_text()
     assert str(file) in values
 

@@ -56,7 +56,7 @@ def test_a_pretraining_stopped_by_the_scheduler_and_killed_while_it_saves(base):
 @pytest.mark.slow
 def test_a_transfer_killed_in_an_epoch_and_its_evaluation(base):
     broken_off(base, "transfer", (Moment(0.0, name="iter_8.pth"), KILL))
-    (kill,) = broken_off(base, "evaluation", (Moment(0.0, name="evaluation.json"), KILL))
+    (kill,) = broken_off(base, "evaluation", (Moment(0.0, name="000.png"), KILL))
     assert kill.whole_files >= 8  # the finished run's, read to their ends
 
 

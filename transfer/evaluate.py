@@ -18,8 +18,8 @@ from typing import Any
 from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
 
+from pretrain.running.atomic_files import AtomicRunner
 from pretrain.running.launch import load_config
 from pretrain.running.processes import join_processes
 from pretrain.running.resume import LAST
@@ -70,7 +70,7 @@ def evaluate(cfg: Config, path: Path) -> tuple[dict[str, float], CocoAP]:
     Raises:
         ValueError: from :func:`transfer.stored_detector.load_weights`.
     """
-    runner = Runner.from_cfg(cfg)
+    runner = AtomicRunner.from_cfg(cfg)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     load_weights(model, path)
     metrics = short_names(runner.val())
@@ -165,7 +165,7 @@ def main(arguments: list[str] | None = None) -> None:
         if args.record:
             record = update_record(path, meta, metrics, per_category, evaluated)
             print(f"updated {record}", flush=True)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}" if is_main_process() else 1)
 
 

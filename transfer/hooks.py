@@ -1,6 +1,7 @@
 """Hooks of the transfer: frozen means frozen, pictures of detections, the run record."""
 
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,9 +104,10 @@ class DetectionPictures(Hook):
             runner.val_dataloader.dataset.metainfo["classes"],
             self.score_threshold,
         )
-        folder = Path(runner.work_dir) / "pictures"
-        folder.mkdir(exist_ok=True)
-        picture.save(folder / f"{batch_idx:03d}.png")
+        png = io.BytesIO()
+        picture.save(png, format="PNG")
+        path = Path(runner.work_dir) / "pictures" / f"{batch_idx:03d}.png"
+        write_atomically(path, png.getvalue())
 
 
 @HOOKS.register_module()

@@ -251,7 +251,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.data_root = options.data_root or Path("data", getattr(options, "format", "cityscapes"))
     try:
         options.run(options)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"transfer.prepare: {error}", file=sys.stderr)
         return 2
     return 0

@@ -19,6 +19,10 @@ from pretrain.images.image_lists import ImageList, some_of
 READABLE = -1  # ``unreadable`` of a sample whose file could be read
 
 
+class TooManyUnreadable(ValueError):
+    """More files than may be could not be decoded, or have vanished."""
+
+
 @DATASETS.register_module()
 class TwoViewImages(Dataset):
     """Two augmented views of every image of a data root.
@@ -101,11 +105,11 @@ class TwoViewImages(Dataset):
         """Stop where more files are unreadable than may be.
 
         Raises:
-            ValueError: how many, some of their names, and what to do.
+            TooManyUnreadable: how many, some of their names, and what to do.
         """
         if len(indices) > self.max_unreadable:
             names = [self.images.name(index) for index in sorted(indices)]
-            raise ValueError(
+            raise TooManyUnreadable(
                 f"{len(names)} of {len(self)} images in {self.images.root} are empty or cannot be "
                 f"decoded, such as {some_of(names)}; expected at most {self.max_unreadable}. "
                 "Replace or remove them, or permit a larger share with --cfg-options "

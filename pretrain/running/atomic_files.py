@@ -4,18 +4,13 @@ Checkpoints with ``backend_args={"backend": "atomic"}``, the config with :class:
 """
 
 import os
-import shutil
 from pathlib import Path
 
 from mmengine.dist import master_only
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.runner import Runner
 
-from results.record import write_atomically
-
-
-class NotWritten(OSError):
-    """A checkpoint that could not be written; those before it are whole."""
+from results.record import NotWritten, write_atomically
 
 
 @register_backend("atomic")
@@ -26,7 +21,7 @@ class AtomicFiles(LocalBackend):
         """Replace the file in one step.
 
         Raises:
-            NotWritten: the disk is full, or another fault of the file system.
+            NotWritten: no room, no right, or another fault of the file system.
         """
         folder = Path(filepath).parent
         try:
@@ -37,11 +32,8 @@ class AtomicFiles(LocalBackend):
             finally:
                 os.close(descriptor)
         except OSError as error:
-            free = shutil.disk_usage(folder).free if folder.is_dir() else 0
             raise NotWritten(
-                f"cannot write {filepath}: {error.strerror}; it takes {len(obj) / 2**20:.1f} MiB, "
-                f"{free / 2**20:.1f} MiB are free in {folder}. Make room there; the same command "
-                "with --resume then continues from the checkpoint before, which is whole"
+                f"{error}; the same command with --resume continues from the checkpoint before"
             ) from error
 
 

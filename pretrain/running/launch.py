@@ -13,8 +13,9 @@ from typing import TextIO
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from pretrain.images.two_views import TooManyUnreadable
 from pretrain.running.agreement import Facts, facts_of, settle
-from pretrain.running.atomic_files import AtomicRunner, NotWritten
+from pretrain.running.atomic_files import AtomicRunner
 from pretrain.running.numbers import FiniteNumbers, NotFinite, last_good
 from pretrain.running.options import Options, merge
 from pretrain.running.orphans import end_children_with_this_process
@@ -162,8 +163,11 @@ def train(cfg: Config, watchdog: Watchdog | None) -> None:
         runner.register_hook(Progress(watchdog))
     try:
         runner.train()
-    except (NotWritten, NotFinite) as error:
+    except NotFinite as error:  # in all processes
         sys.exit(f"error: {error}" if is_main_process() else 1)
+    except (OSError, TooManyUnreadable) as error:  # in one: a full disk, files that have vanished
+        words = str(error).rpartition(f"{type(error).__name__}: ")[2]  # no worker's traceback
+        sys.exit(f"error: {words.strip()}. {last_good(runner)}")
     except SystemExit as stop:
         if isinstance(stop.code, int):  # told to stop, and saved
             leave_status(stop.code)
@@ -238,10 +242,15 @@ def lock_folder(work_dir: Path) -> TextIO:
     What a killed run was writing is removed.
 
     Raises:
-        ValueError: another process holds it.
+        ValueError: another process holds it, or nothing can be written there.
     """
-    work_dir.mkdir(parents=True, exist_ok=True)
-    file = (work_dir / ".lock").open("a")
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        file = (work_dir / ".lock").open("a")
+    except OSError as error:
+        raise ValueError(
+            f"cannot write in {work_dir}: {error.strerror}; choose another --work-dir"
+        ) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from kill_campaign_files import meanings
-from kill_campaign_moments import Moment, Writes, wait_for
-from kill_campaign_places import PLACES
-from kill_campaign_session import Session
+from reliability.files import meanings
+from reliability.moments import Moment, Writes, wait_for
+from reliability.places import PLACES
+from reliability.session import Session
 from run_records import make_record
 
 from pretrain.running.launch import argument_parser, lock_folder

@@ -9,8 +9,8 @@ from PIL import Image
 hypothesis = pytest.importorskip("hypothesis")
 coco_mask = pytest.importorskip("pycocotools.mask")
 pytest.importorskip("mmdet")
-from hostile_transfer import Annotations, DumpedConfig, Sizes, valid_document  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+from reliability.transfer_readers import Annotations, DumpedConfig, Sizes, valid_document  # noqa: E402
 
 from transfer import run_lengths  # noqa: E402
 from transfer.dumped_config import read_dumped  # noqa: E402
@@ -130,7 +130,7 @@ def test_a_turned_photograph_counts_as_mmdetection_loads_it(tmp_path):
 
 @pytest.mark.parametrize("reader", [Annotations, DumpedConfig, Sizes])
 def test_a_spoilt_file_is_read_or_refused_by_name(tmp_path, reader):
-    """By hypothesis, which makes small what fails; tools/hostile_inputs.py does it at length."""
+    """By hypothesis, which makes small what fails; ``reliability.inputs`` does it at length."""
     files = reader(tmp_path)
 
     @hypothesis.settings(max_examples=60, deadline=None, derandomize=True, database=None)

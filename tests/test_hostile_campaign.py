@@ -13,7 +13,7 @@ import torch
 from run_records import make_record
 
 pytest.importorskip("mmdet")
-import hostile_inputs
+from reliability import inputs as hostile_inputs
 
 from pretrain.running.launch import argument_parser, load_config
 from pretrain.running.resume import LAST, checkpoint_to_resume, read_meta

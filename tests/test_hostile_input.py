@@ -1,6 +1,6 @@
 """Files from strangers: nothing in them is run, nothing takes memory without end, errors explain.
 
-tools/hostile_inputs.py tries thousands of them; here stand those that were thought of by hand.
+tools/reliability/inputs.py tries thousands of them; here stand those that were thought of by hand.
 """
 
 import io
@@ -18,7 +18,7 @@ from PIL import Image
 from run_records import make_record, write_records
 
 ROOT = Path(__file__).parent.parent
-from hostile_mutations import hostile_json, hostile_picture, png_of_size  # noqa: E402
+from reliability.mutations import hostile_json, hostile_picture, png_of_size  # noqa: E402
 
 from pretrain.encoders import build_encoder  # noqa: E402
 from pretrain.export import export_checkpoint, import_torchvision  # noqa: E402

@@ -11,18 +11,18 @@ import sys
 import time
 from pathlib import Path
 
-import kill_campaign
 import measure_reliability
 import pytest
-from kill_campaign import campaign, one_run
-from kill_campaign_files import meaning, meanings
-from kill_campaign_moments import Moment, Writes, draw
-from kill_campaign_places import PLACES
-from kill_campaign_reference import Reference, undisturbed
-from kill_campaign_session import Session
+from reliability import kills as kill_campaign
+from reliability.files import meaning, meanings
+from reliability.kills import campaign, one_run
+from reliability.moments import Moment, Writes, draw
+from reliability.places import PLACES
+from reliability.reference import Reference, undisturbed
+from reliability.session import Session
 from run_records import make_record
 
-TOOLS = Path(kill_campaign.__file__).parent
+TOOLS = Path(measure_reliability.__file__).parent
 KILL, TERM = signal.SIGKILL, signal.SIGTERM
 
 
@@ -205,12 +205,6 @@ def test_the_report_counts_what_was_found(tmp_path, monkeypatch, capsys):
     assert [kill["faults"] for kill in report["kills"]] == [[], ["gone: record.json"]] * 2
     assert sum(line.startswith('    {"place": ') for line in file.read_text().splitlines()) == 4
     assert "| export | 2 | 1 | 2 | 1 |" in capsys.readouterr().out
-
-
-def test_without_the_hostile_inputs_it_says_so(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "hostile_inputs", None)
-    with pytest.raises(SystemExit, match=r"hostile_inputs.*leave it out with --inputs 0"):
-        measure_reliability.main(["--json", str(tmp_path / "x.json"), "--kills", "0"])
 
 
 def test_a_place_that_fails_undisturbed_is_named(tmp_path, monkeypatch):

@@ -1,10 +1,9 @@
 """What the project survives: kills at random moments in seven places, and inputs that are hostile.
 
-Kills are tools/kill_campaign.py's, inputs tools/hostile_inputs.py's.
+Kills are tools/reliability/kills.py's, inputs tools/reliability/inputs.py's.
 """
 
 import argparse
-import importlib
 import json
 import shlex
 import sys
@@ -15,8 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kill_campaign import Kill, campaign
-from kill_campaign_places import PLACES
+from reliability import inputs as hostile_inputs
+from reliability.kills import Kill, campaign
+from reliability.places import PLACES
 
 from results.environment import git_commit, package_versions, processor
 from results.record import write_atomically
@@ -48,16 +48,6 @@ def table(places: dict[str, Any]) -> str:
         lines.append(f"| {name} | {of['kills']} | {term} | {writing} | {of['with_faults']} |")
     total = sum(of["kills"] for of in places.values())
     return "\n".join([*lines, f"{total} kills"])
-
-
-def hostile_inputs(count: int, seed: int) -> dict[str, Any]:
-    """Try so many inputs; the module is only needed for them.
-
-    Raises:
-        ModuleNotFoundError: it is not there.
-    """
-    found: dict[str, Any] = importlib.import_module("hostile_inputs").run(count, seed)
-    return found
 
 
 def as_text(report: dict[str, Any]) -> str:
@@ -99,10 +89,7 @@ def main(arguments: Sequence[str]) -> None:
             write_kills(campaign(base, args.kills, args.seed, args.places, write_kills))
             print(table(report["places"]))
     if args.inputs:
-        try:
-            found = hostile_inputs(args.inputs, args.seed)
-        except ModuleNotFoundError as error:
-            sys.exit(f"error: {error}, which --inputs needs; leave it out with --inputs 0")
+        found = hostile_inputs.run(args.inputs, args.seed)
         write(hostile_inputs=found)
         bad = {name: len(found[name]) for name in ("crashes", "hangs", "unexplained")}
         print(f"{found['inputs']} hostile inputs, " + ", ".join(f"{n} {k}" for k, n in bad.items()))

@@ -8,7 +8,12 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from hostile_mutations import (
+from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.mask import decode, encode
+from reproduce_state import Place, state
+
+from reliability.mutations import (
     TEXTS,
     canary,
     changed,
@@ -18,13 +23,8 @@ from hostile_mutations import (
     odd_value,
     write,
 )
-from hostile_pretrain import odd_content, saved
-from hostile_results import valid_record
-from PIL import Image
-from pycocotools.coco import COCO
-from pycocotools.mask import decode, encode
-from reproduce_state import Place, state
-
+from reliability.pretrain_readers import odd_content, saved
+from reliability.results_readers import valid_record
 from results.planned import Run
 from transfer.annotation_file import read_annotations
 from transfer.dumped_config import read_dumped

@@ -9,7 +9,9 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from hostile_mutations import (
+from machine import ROOT
+
+from reliability.mutations import (
     TEXTS,
     Payload,
     changed,
@@ -20,7 +22,6 @@ from hostile_mutations import (
     payload_pickle,
     write,
 )
-
 from results.artifacts import load_losses, load_scenes
 from results.every_table import all_tables
 from results.footprints import load_footprints, read_footprints
@@ -273,7 +274,7 @@ class PaperValues:
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "paper.csv"
-        source = Path(__file__).parent.parent / "results" / "paper.csv"
+        source = ROOT / "results" / "paper.csv"
         with source.open(newline="") as lines:
             self.rows = list(csv.reader(lines))[:40]
 

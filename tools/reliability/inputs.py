@@ -1,8 +1,8 @@
 """Hostile inputs for every reader: each gives a valid result or an error that explains itself.
 
-usage: python tools/hostile_inputs.py [--count 50000] [--seed 0] [--reader NAME] [--json FILE]
+usage: PYTHONPATH=tools python -m reliability.inputs [--count N] [--seed N] [--reader NAME]
 
-A valid input is spoilt (``hostile_mutations.py``) and read in a process of its own, whose memory is
+A valid input is spoilt (``mutations.py``) and read in a process of its own, whose memory is
 limited. A finding is: another error than ValueError or FileNotFoundError, or one that does not name
 the file; a result that breaks the reader's promise; a process that dies or does not come back; a
 payload that was run. The input of every finding is kept. One seed makes the same inputs each time.
@@ -29,10 +29,11 @@ from pathlib import Path
 from random import Random
 from typing import IO, Any
 
-from hostile_mutations import CANARY
+from machine import ROOT
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
+from reliability.mutations import CANARY
+
 OURS = tuple(str(ROOT / name) + os.sep for name in ("pretrain", "transfer", "results", "tools"))
 EXPLAINED = (ValueError, FileNotFoundError)
 SECONDS = 20.0  # that one input may take
@@ -45,11 +46,9 @@ LONGEST = 20_000  # characters of an error
 
 def readers() -> dict[str, Any]:
     """Every reader by name. Imports all that they need."""
-    import hostile_pretrain
-    import hostile_results
-    import hostile_transfer
+    from reliability import pretrain_readers, results_readers, transfer_readers
 
-    return {**hostile_results.READERS, **hostile_pretrain.READERS, **hostile_transfer.READERS}
+    return {**results_readers.READERS, **pretrain_readers.READERS, **transfer_readers.READERS}
 
 
 # ---- the process that reads ----------------------------------------------------------------------
@@ -178,9 +177,10 @@ class Worker:
         folder.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, CANARY: str(folder / "canary"), "OMP_NUM_THREADS": "1"}
         environment |= {"MALLOC_ARENA_MAX": "1", "MPLBACKEND": "Agg", "CUDA_VISIBLE_DEVICES": ""}
+        environment["PYTHONPATH"] = str(ROOT / "tools")
         with (folder / "log.txt").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, __file__, "--worker", str(folder)],
+                [sys.executable, "-m", "reliability.inputs", "--worker", str(folder)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, bufsize=0,
                 env=environment, cwd=ROOT,
             )  # fmt: skip

@@ -1,6 +1,6 @@
 """Kills the project's commands at random moments, lets them go on, and compares what they leave.
 
-A place (tools/kill_campaign_places.py) is first run undisturbed. Then runs of it are broken off up
+A place (places.py) is first run undisturbed. Then runs of it are broken off up
 to KILLS_A_RUN times, SIGKILL and SIGTERM in turn, sent to all processes of the command; after every
 kill what lies in the folder is compared with the undisturbed run's, file by file, and at last the
 run is left to end.
@@ -18,13 +18,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kill_campaign_files import meanings
-from kill_campaign_moments import Moment, Writes, draw, wait_for
-from kill_campaign_places import PLACES, Place
-from kill_campaign_reference import Reference, begin, end, fresh, inputs, partials, undisturbed
-
 from pretrain.running.resume import LAST
 from pretrain.running.try_again import TRY_AGAIN
+from reliability.files import meanings
+from reliability.moments import Moment, Writes, draw, wait_for
+from reliability.places import PLACES, Place
+from reliability.reference import Reference, begin, end, fresh, inputs, partials, undisturbed
 
 KILLS_A_RUN = 4
 SIGNALS = [signal.SIGKILL, signal.SIGTERM]

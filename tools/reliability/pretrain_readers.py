@@ -9,17 +9,6 @@ from random import Random
 from typing import Any
 
 import torch
-from hostile_mutations import (
-    TEXTS,
-    changed,
-    hostile_archive,
-    hostile_bytes,
-    hostile_json,
-    hostile_picture,
-    odd_value,
-    payload_pickle,
-    write,
-)
 
 from pretrain.encoders import build_encoder
 from pretrain.export import (
@@ -35,6 +24,17 @@ from pretrain.images.labelled_images import LabelledImages
 from pretrain.images.two_views import TwoViewImages
 from pretrain.running.launch import argument_parser, load_config
 from pretrain.running.resume import LAST, checkpoint_to_resume
+from reliability.mutations import (
+    TEXTS,
+    changed,
+    hostile_archive,
+    hostile_bytes,
+    hostile_json,
+    hostile_picture,
+    odd_value,
+    payload_pickle,
+    write,
+)
 
 ENCODER = "shufflenetv2_tiny"
 CONFIG = {"model": {"type": "A", "units": ["a", "b"]}, "epochs": 3, "seed": 0}
@@ -301,7 +301,7 @@ class ConfigOptions:
         write(self.file, "".join(f"{key} = {value!r}\n" for key, value in CONFIG.items()).encode())
 
     def spoil(self, random: Random) -> Path:
-        from hostile_mutations import canary
+        from reliability.mutations import canary
 
         chosen = [random.choice(OPTIONS) for _ in range(random.choice((1, 1, 2)))]
         self.options = [option.replace("{canary}", canary()) for option in chosen]

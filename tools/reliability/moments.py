@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from kill_campaign_files import files
-from kill_campaign_session import Session
+from reliability.files import files
+from reliability.session import Session
 
 SECONDS_BETWEEN_LOOKS = 0.002
 LONGEST_WRITE_S = 0.02  # after a write was seen, the signal falls within this time

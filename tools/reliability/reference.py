@@ -7,12 +7,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from kill_campaign_files import DROPPED, GROWING, files, is_partial, meanings
-from kill_campaign_moments import Moment, Writes, wait_for
-from kill_campaign_places import PLACES, Place, undisturbed_folder
-from kill_campaign_session import Session
-
 from pretrain.running.resume import LAST
+from reliability.files import DROPPED, GROWING, files, is_partial, meanings
+from reliability.moments import Moment, Writes, wait_for
+from reliability.places import PLACES, Place, undisturbed_folder
+from reliability.session import Session
 
 OUTPUTS = "outputs"  # of the commands, in the campaign's folder
 LONGEST_S = 600.0  # of a command

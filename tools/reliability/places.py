@@ -14,7 +14,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from kill_campaign_files import DROPPED, files
 from machine import ROOT
 from measure_tables import made_up, record
 
@@ -22,6 +21,7 @@ from pretrain.encoders import build_encoder
 from pretrain.export import Provenance, export_checkpoint, write_backbone
 from pretrain.running.refresh import VARIABLE
 from pretrain.running.resume import LAST
+from reliability.files import DROPPED, files
 from results.demo_plan import DEMO
 from results.planned import TRAINERS, in_order
 from transfer.prepare_cityscapes import annotation_file

@@ -1,12 +1,7 @@
 """Pretraining as a user starts it: files it leaves, resuming, and what it says to bad input."""
 
 import csv
-import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +12,7 @@ from mmengine.registry import MODELS
 from pretrain.encoders import build_encoder
 from pretrain.export import export_checkpoint, load_backbone
 from pretrain.hooks import found
+from pretrain.running.launch import main
 from pretrain.train import prepare, schedule
 from results.protocol import deviations
 from results.record import RunRecord
@@ -71,34 +67,12 @@ def test_started_again_it_finds_itself_finished(finished, coco, run):
     assert (work_dir / "record.json").read_bytes() == before
 
 
-def test_a_killed_run_continues(finished, coco, run, tmp_path):
-    command = [
-        *ARGUMENTS,
-        f"data_root={coco}/train2017",
-        "epochs=6",
-        "default_hooks.checkpoint.interval=1",
-    ]
-    command += ["--work-dir", str(tmp_path)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pretrain.train", *command],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    for _ in range(600):
-        if (tmp_path / "last_checkpoint").exists() or process.poll() is not None:
-            break
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "record.json").exists(), "it ended before it was killed"
-
-    refused = run("tools/pretrain.sh", *command)
-    assert refused.returncode and "add --resume to continue it" in refused.stderr
-    resumed = run("tools/pretrain.sh", *command, "--resume")
-    assert resumed.returncode == 0, resumed.stderr
-    assert "resumed epoch:" in resumed.stdout + resumed.stderr
-    with (tmp_path / "losses.csv").open() as file:
-        assert [int(row[0]) for row in list(csv.reader(file))[1:]] == list(range(2, 13, 2))
-    assert json.loads((tmp_path / "record.json").read_text())["pretrain_epochs"] == 6
+def test_an_unfinished_run_is_not_begun_anew(coco, tmp_path, monkeypatch):
+    (tmp_path / "last_checkpoint").write_text("epoch_1.pth")
+    options = [f"data_root={coco}/train2017", "--work-dir", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["train", *ARGUMENTS, *options])
+    with pytest.raises(SystemExit, match="unfinished run; add --resume to continue it"):
+        main("", prepare)
 
 
 def config(**values):

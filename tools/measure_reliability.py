@@ -69,8 +69,12 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="for inputs and runs; a temporary one")
     args = parser.parse_args(arguments)
+    where = ["--folder", str(args.folder)] if args.folder else []
     report: dict[str, Any] = {
-        "command": shlex.join(["python", "tools/measure.py", "reliability", *arguments]),
+        "command": shlex.join(
+            ["python", "tools/measure.py", "reliability"]
+            + [word for word in arguments if word not in where]
+        ),
         "git_commit": git_commit(),
         "machine": processor(),
         "versions": package_versions(),

@@ -103,6 +103,35 @@ def footprint(measured: Path) -> str:
     )
 
 
+def reliability(measured: Path) -> str:
+    """Kills that were survived and hostile inputs that were tried."""
+    report = _read(measured, "reliability.json")
+    places, inputs = report["places"], report["hostile_inputs"]
+    kills = sum(place["kills"] for place in places.values())
+    faults = sum(place["with_faults"] for place in places.values())
+    found = sum(len(inputs[kind]) for kind in ("crashes", "hangs", "unexplained"))
+    lost = "nothing was lost and every result was the undisturbed one's"
+    _holds(faults == 0, lost)
+    explained = "each was read or refused with a reason"
+    _holds(found == 0, explained)
+    rows = [
+        [
+            name,
+            str(place["kills"]),
+            str(place["signals"].get("SIGTERM", 0)),
+            str(place["phases"].get("writing", 0)),
+        ]
+        for name, place in places.items()
+    ]
+    return _paragraphs(
+        f"""Real processes, killed at random moments and started again: {kills} kills, {lost}.
+        {inputs["inputs"]:,} hostile inputs to {len(inputs["readers"])} readers: {explained}, none
+        ran code or hung, and none took more than {inputs["peak_memory_mib"]:.0f} MiB.""",
+        _grid(["killed in", "kills", "with SIGTERM", "in the middle of a write"], rows),
+        "`python tools/measure.py reliability --json FILE` repeats it; the tests run a part of it.",
+    )
+
+
 # ---- results/measured/README.md
 
 
@@ -259,5 +288,5 @@ def _grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 REGIONS: dict[str, Callable[[Path], str]] = {
     region.__name__: region
-    for region in (demo, footprint, work, learning, transfer, throughput, tables)
+    for region in (demo, footprint, reliability, work, learning, transfer, throughput, tables)
 }

@@ -4,12 +4,12 @@ import hashlib
 import json
 import socket
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from mmengine.dist import all_gather_object
 
+from pretrain.running.resume import leaves
 from results.environment import package_versions
 
 PACKAGES = ("pretrain", "transfer", "results")
@@ -73,7 +73,7 @@ def facts_of(config: str, data: Mapping[str, str]) -> Facts:
     root = Path(__file__).resolve().parents[2]
     sources = sorted(path for name in PACKAGES for path in (root / name).rglob("*.py"))
     return {
-        **{f"config {name}": value for name, value in _leaves(json.loads(config))},
+        **{f"config {name}": str(value) for name, value in leaves(json.loads(config)).items()},
         **{f"data {name}": digest for name, digest in data.items()},
         **{
             f"code {path.relative_to(root)}": hashlib.sha256(path.read_bytes()).hexdigest()
@@ -108,14 +108,3 @@ def _short(value: str) -> str:
     if len(value) <= LONGEST:
         return value
     return f"{value[:LONGEST]}... ({hashlib.sha256(value.encode()).hexdigest()[:8]})"
-
-
-def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted names of a nested config's values."""
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from _leaves(item, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        yield from _leaves(dict(enumerate(value)), name)
-    else:
-        yield name, str(value)

@@ -102,7 +102,7 @@ def config_in(meta: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Dotted names whose values differ between two configs, with both values."""
-    old, new = _leaves(then), _leaves(now)
+    old, new = leaves(then), leaves(now)
     return [
         f"{_brief(name)}: {_brief(old.get(name, 'nothing'))} in the checkpoint, "
         f"{_brief(new.get(name, 'nothing'))} now"
@@ -117,7 +117,8 @@ def _brief(value: Any) -> str:
     return (text if text.isprintable() else ascii(text))[:200]
 
 
-def _leaves(value: Any, name: str = "") -> dict[str, Any]:
+def leaves(value: Any, name: str = "") -> dict[str, Any]:
+    """The values of a nested config by their dotted names."""
     if isinstance(value, dict) and value:
         parts = value.items()
     elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
@@ -127,7 +128,7 @@ def _leaves(value: Any, name: str = "") -> dict[str, Any]:
     return {
         leaf: content
         for key, item in parts
-        for leaf, content in _leaves(item, f"{name}.{key}" if name else str(key)).items()
+        for leaf, content in leaves(item, f"{name}.{key}" if name else str(key)).items()
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from results.footnotes import add_footnotes
 from results.labels import ACCURACIES, DATASETS, rank
 from results.load import METRIC_PREFIX
 from results.paper import TABLE1, TABLE4, TABLE5, TABLE7
@@ -12,6 +11,7 @@ from results.tables import (
     NOT_THE_PAPERS,
     Table,
     as_file_name,
+    free_table,
     protocol_title,
     runs_of,
     tables_of,
@@ -35,7 +35,7 @@ def linear_tables(records: pd.DataFrame) -> list[Table]:
         title = f"{protocol_title(str(name))}: top-1 at every stage - {NOT_THE_PAPERS}"
         cells = transfer_table(runs, _stage_columns(runs, measured))
         cells["column_label"] = cells["metric"].str.removeprefix(BY_STAGE)
-        tables.append(Table(f"stages_{as_file_name(str(name))}", title, *add_footnotes(cells)))
+        tables.append(free_table(f"stages_{as_file_name(str(name))}", title, cells))
     return tables
 
 

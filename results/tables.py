@@ -82,11 +82,16 @@ def tables_of(
         datasets = sorted(found["dataset"].unique(), key=rank(DATASETS))
         columns = [(dataset, metric) for dataset in datasets for metric in metrics]
         title = f"{protocol_title(str(name))} - {NOT_THE_PAPERS}"
-        cells = transfer_table(found, columns)
         tables += _with_tests(
-            Table(f"other_{as_file_name(str(name))}", title, *add_footnotes(cells))
+            free_table(f"other_{as_file_name(str(name))}", title, transfer_table(found, columns))
         )
     return tables
+
+
+def free_table(name: str, title: str, cells: pd.DataFrame) -> Table:
+    """A table that is none of the paper's; says which setting where one is not its method's own."""
+    stub = (*STUB, ("Setting", "setting")) if cells["setting"].any() else STUB
+    return Table(name, title, *add_footnotes(cells), stub)
 
 
 def paper_tables(admitted: pd.DataFrame, paper: PaperTable) -> list[Table]:

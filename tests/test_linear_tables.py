@@ -12,7 +12,7 @@ from results.linear_tables import linear_tables
 from results.load import load_records
 from results.paper import TABLE1
 from results.report import render_report
-from results.writers import FORMATS
+from results.writers import FORMATS, to_csv
 
 
 def readout(**changes):
@@ -90,6 +90,17 @@ def test_a_run_without_values_by_stage_has_no_row_there(tmp_path):
     plain = readout(method="gim", metrics={"top1": 64.7})
     cells = tables_of(tmp_path, readout(), plain)["stages_linear"].cells
     assert set(cells["method"]) == {"loco"}
+
+
+def test_what_an_ablation_changed_stands_in_a_column_of_its_own(tmp_path):
+    decoder = {"conv_blocks": 2, "mlp_layers": 2, "out_dim": 128}
+    changed = readout(settings={"units": "loco", "decoder": decoder}, seed=1)
+    table = tables_of(tmp_path, readout(), changed)["stages_linear"]
+    assert [heading for heading, _ in table.stub] == ["Method", "Arch", "Setting"]
+    assert to_csv(table).splitlines()[1:] == [
+        "Backbone weights with 800 Epochs,LoCo,R-50,,20.0,69.5",
+        "Backbone weights with 800 Epochs,LoCo,R-50,conv_blocks=2,20.0,69.5",
+    ]
 
 
 def test_every_table_of_the_demo_says_that_it_is_not_the_papers(tmp_path):

@@ -179,7 +179,7 @@ def _why(target: Path, size: int, error: OSError) -> str:
     folder = next(parent for parent in target.absolute().parents if parent.is_dir())
     free = shutil.disk_usage(folder).free
     return (
-        f"cannot write {target}: {error.strerror}; it takes {size / 2**20:.1f} MiB, "
+        f"cannot write {target}: {error.strerror or error}; it takes {size / 2**20:.1f} MiB, "
         f"{free / 2**20:.1f} MiB are free in {folder}. Make room there, or name another folder; "
         "what was there before is whole"
     )

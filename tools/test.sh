@@ -24,5 +24,6 @@ fi
 
 printf '== pytest\n'
 status=0
-.venv/bin/python -m pytest "$@" || status=$?
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # a process a core, and a thread a process
+.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile "$@" || status=$?
 exit $((status > 0 ? status : ${#failed[@]} > 0))

@@ -4,6 +4,9 @@ Deltas are differences of the values **as printed**, rounded first. So does the 
 of its Table 2 are reproduced this way, where differences of unrounded values would be 0.1 off in
 about every fourth cell; and a reader can check them by subtracting. The same rule shows two slips
 in the paper's Table 3 (marked in paper.csv).
+
+A cell of a single run has neither a delta nor bold type, and gives none to others: how far two runs
+of one method lie apart is not known then.
 """
 
 from __future__ import annotations
@@ -124,7 +127,7 @@ def _missing_splits(runs: Runs, splits: Sequence[int]) -> tuple[str, ...]:
 
 
 def add_deltas(cells: list[Cell]) -> None:
-    """Fill `delta` and its text where SimCLR ran under the same conditions."""
+    """Fill `delta` and its text where SimCLR ran under the same conditions, both more than once."""
 
     def conditions(cell: Cell) -> tuple[Any, ...]:
         names = ("pretrain_epochs", "encoder", "dataset", "metric", "deviations")
@@ -132,11 +135,11 @@ def add_deltas(cells: list[Cell]) -> None:
 
     references: dict[tuple[Any, ...], Cell] = {}
     for cell in cells:
-        if cell["method"] == REFERENCE and cell["n"]:
+        if cell["method"] == REFERENCE and cell["n"] > 1:
             references.setdefault(conditions(cell), cell)
     for cell in cells:
         reference = references.get(conditions(cell))
-        if reference and cell["n"] and cell["method"] != REFERENCE:
+        if reference and cell["n"] > 1 and cell["method"] != REFERENCE:
             metric = cell["metric"]
             delta = rounded(cell["shown"], metric) - rounded(reference["shown"], metric)
             cell["delta"], cell["delta_text"] = float(delta), f"{delta:+}"
@@ -151,7 +154,8 @@ def without_deltas(cells: pd.DataFrame) -> pd.DataFrame:
 def add_best(cells: list[Cell]) -> None:
     """Mark the highest printed value of every block and column, where there is a choice.
 
-    Runs that deviate differently from the protocol do not compete.
+    Runs that deviate differently from the protocol do not compete, and where one competitor is a
+    single run nobody wins.
     """
     groups: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
     for cell in cells:
@@ -160,8 +164,9 @@ def add_best(cells: list[Cell]) -> None:
             groups[tuple(cell[name] for name in names)].append(cell)
     for group in groups.values():
         highest = max(cell["shown"] for cell in group)
+        choice = len(group) > 1 and all(cell["n"] > 1 for cell in group)
         for cell in group:
-            cell["best"] = len(group) > 1 and cell["shown"] == highest
+            cell["best"] = choice and cell["shown"] == highest
 
 
 def beside_paper(cell: Cell, printed: float | None) -> list[Cell]:

@@ -152,7 +152,7 @@ def render_report(
 
 
 def _summary(records: pd.DataFrame, tables: list[Table]) -> list[str]:
-    """What ran, and the best box AP per dataset of the first table."""
+    """What ran, and the first table's best box AP per dataset, unless a single run is in it."""
     if records.empty:
         return ["No run has finished yet."]
     counts = Counter(records["kind"])
@@ -172,7 +172,7 @@ def _summary(records: pd.DataFrame, tables: list[Table]) -> list[str]:
     detection = [table.cells for table in tables if (table.cells["metric"] == "box_ap").any()]
     for name, cells in detection[0].groupby("group_label", sort=False) if detection else ():
         boxes = cells[(cells["metric"] == "box_ap") & (cells["n"] > 0)]
-        if len(boxes) > 1:
+        if len(boxes) > 1 and (boxes["n"] > 1).all():
             best = boxes.loc[boxes["shown"].idxmax()]
             sentences.append(
                 f"Best box AP on {name}: {best['shown']:.1f}, {best['method_label']} with "

@@ -149,9 +149,9 @@ def transfer_table(
     the labels `block`, `method_label`, `arch_label`, `group_label`, `column_label`; `value` (mean),
     `std` (of the sample; NaN for n < 2), `n`, `shown` (`value` as printed), `delta` (of `shown`
     against SimCLR with the same encoder, block, dataset and deviations), `best` (of its block and
-    column); `text` (the printed cell) and its parts `value_text` and `delta_text`; `deviations`,
-    `backbone_deviations`; `records`, the paths that the cell comes from, and `samples`, their
-    (split, value).
+    column), both only where no single run is in it; `text` (the printed cell) and its parts
+    `value_text` and `delta_text`; `deviations`, `backbone_deviations`; `records`, the paths that
+    the cell comes from, and `samples`, their (split, value).
     """
     samples: dict[tuple[RowKey, str], dict[tuple[str, ...], Runs]] = defaultdict(dict)
     for run in runs_of(records):

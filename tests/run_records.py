@@ -1,5 +1,6 @@
 """Run records for the tests of results/: one that is valid, and the paper's tables as records."""
 
+import dataclasses
 from pathlib import Path
 
 import pandas as pd
@@ -53,6 +54,11 @@ def write_records(folder: Path, *records: RunRecord) -> Path:
     for number, record in enumerate(records):
         record.write(folder / f"run{number}" / "record.json")
     return folder
+
+
+def twice(*records: RunRecord) -> list[RunRecord]:
+    """Each run of seeds 0 and 1, with the same figures: what may be compared and stand in bold."""
+    return [dataclasses.replace(record, seed=seed) for record in records for seed in (0, 1)]
 
 
 def paper_table2_records() -> list[RunRecord]:

@@ -87,8 +87,7 @@ def test_a_table_is_rebuilt_as_printed(paper, count, tmp_path):
     assert table.cells["text"].tolist() == paper.values["printed"].tolist()
     assert set(table.cells["group_label"]) == {"ImageNet-1K"}
     assert table.notes == () or all(not note.mark for note in table.notes)
-    best = table.cells[table.cells["best"]]["text"].tolist()
-    assert best == [str(paper.values["value"].max())]
+    assert not table.cells["best"].any(), "single runs"
 
 
 def test_table_4_line_by_line(tmp_path):
@@ -103,9 +102,7 @@ def test_table_4_line_by_line(tmp_path):
         ",1 conv block (w/o ds),✓,,63.6",
     ]
     assert lines[-1] == ",LoCo + 2-layer MLP,✓,✓,67.5"
-    assert r"LoCo + 2-layer MLP & $\surd$ & $\surd$ & \textbf{67.5} \\" in to_latex(
-        tables["table4"]
-    )
+    assert r"LoCo + 2-layer MLP & $\surd$ & $\surd$ & 67.5 \\" in to_latex(tables["table4"])
     assert "Block" not in to_markdown(tables["table4"])
     beside = tables["table4_paper"].cells
     assert beside[beside["row"] == 11]["text"].tolist() == ["67.5", "67.5", "+0.0"]

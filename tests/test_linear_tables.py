@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from run_records import SHA, make_record, write_records
+from run_records import SHA, make_record, twice, write_records
 
 from results.every_table import all_tables
 from results.linear_tables import linear_tables
@@ -80,10 +80,10 @@ def test_no_other_run_enters_table_1(changes, tmp_path):
 
 def test_every_stage_has_its_column(tmp_path):
     simclr = readout(method="simclr", metrics={"top1": 69.8, "top1_res2": 18.0, "top1_res5": 69.8})
-    cells = tables_of(tmp_path, readout(), simclr)["stages_linear"].cells
+    cells = tables_of(tmp_path, *twice(readout(), simclr))["stages_linear"].cells
     assert cells["column_label"].drop_duplicates().tolist() == ["res2", "res5"]
     loco = cells[cells["method"] == "loco"]
-    assert loco["text"].tolist() == ["20.0 (+2.0)", "69.5 (-0.3)"]
+    assert loco["text"].tolist() == ["20.0 ± 0.0, n=2 (+2.0)", "69.5 ± 0.0, n=2 (-0.3)"]
 
 
 def test_a_run_without_values_by_stage_has_no_row_there(tmp_path):

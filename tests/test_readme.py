@@ -181,7 +181,8 @@ def test_new_runs_are_taken_over_and_shown(root, tmp_path):
     assert record["backbone"]["path"] == "pretrain_loco/backbone.safetensors"
     assert record["config"] == "configs/x.py" and record["artifacts"] == {}
     shown = " ".join((root / "README.md").read_text().split())
-    assert "| **21.5** (+1.5) |" in shown and "| 19.0 (-1.0) |" in shown
+    assert "| 21.5 |" in shown and "| 19.0 |" in shown, "single runs: no bold, no difference"
+    assert "In parentheses" not in shown and "- Bold" not in shown
     assert "25 epochs of pretraining on 400 drawn images; 5 min 7 s of training" in shown
     assert "480 iterations on drawn scenes say" in shown
     assert "which method is better. Such a run" in shown, "random weights are behind here"

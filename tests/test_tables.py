@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pandas as pd
 import pytest
-from run_records import SHA, make_record, paper_table2_records, write_records
+from run_records import SHA, make_record, paper_table2_records, twice, write_records
 
 from results.backbone import backbone_deviations
 from results.cells import RowKey, rounded
@@ -15,6 +15,7 @@ from results.labels import EM_DASH, METHODS, METRICS
 from results.latex import FITTED
 from results.load import load_records
 from results.paper import TABLE2
+from results.report import render_report
 from results.tables import transfer_table, transfer_tables
 from results.writers import FORMATS, to_csv, to_html, to_latex, to_markdown, to_values_csv
 
@@ -47,7 +48,7 @@ def box(table, method, **keys):
 
 
 def test_table_2_is_rebuilt_as_printed(tmp_path):
-    table = tables_of(tmp_path, *paper_table2_records())["table2"]
+    table = tables_of(tmp_path, *twice(*paper_table2_records()))["table2"]
     expected = {}
     for _, row in TABLE2.values.iterrows():
         epochs = None if pd.isna(row["pretrain_epochs"]) else row["pretrain_epochs"]
@@ -63,7 +64,8 @@ def test_table_2_is_rebuilt_as_printed(tmp_path):
             dataset=dataset,
             metric=metric,
         )
-        assert found["text"] == printed
+        value, *delta = printed.split()
+        assert found["text"] == " ".join([value, "± 0.0, n=2", *delta])
     order = list(dict.fromkeys(TABLE2.rows))
     found = table.cells.drop_duplicates("row")[["pretrain_epochs", "method", "encoder"]]
     assert [
@@ -77,12 +79,13 @@ def test_table_2_is_rebuilt_as_printed(tmp_path):
 
 
 def test_table_2_as_csv_line_by_line(tmp_path):
+    """A single run is never compared; the differences of printed values stand above."""
     lines = to_csv(tables_of(tmp_path, *paper_table2_records())["table2"]).splitlines()
     assert lines[0] == "Block,Method,Arch,COCO AP^bb,COCO AP,Cityscapes AP^bb,Cityscapes AP"
     assert lines[1] == ",Supervised,R-50,33.9,31.3,33.2,27.1"
     block = "Backbone weights with 100 Epochs"
-    assert lines[4] == f"{block},LoCo,R-50,32.6 (+0.4),30.1 (+0.2),33.2 (+0.0),28.4 (-0.2)"
-    assert lines[6] == f"{block},GIM,Sh-50,27.3 (-5.2),25.4 (-4.7),29.1 (-4.2),23.9 (-4.1)"
+    assert lines[4] == f"{block},LoCo,R-50,32.6,30.1,33.2,28.4"
+    assert lines[6] == f"{block},GIM,Sh-50,27.3,25.4,29.1,23.9"
     assert len(lines) == 14
 
 
@@ -193,7 +196,8 @@ def test_nothing_ran_is_an_em_dash_and_no_delta(tmp_path):
 def test_bold_is_the_best_of_block_and_column_ties_included(tmp_path):
     aps = {"simclr": 30.04, "gim": 20.0, "loco": 29.96}  # 30.0 both, as printed
     records = [make_record(method=m, metrics={"box_ap": ap}) for m, ap in aps.items()]
-    table = tables_of(tmp_path, *records, make_record(method="random"))["table2"]
+    records = twice(*records, make_record(method="random"))
+    table = tables_of(tmp_path, *records)["table2"]
     best = table.cells[table.cells["best"]]
     assert set(best["method"]) == {"simclr", "loco"} and set(best["metric"]) == {"box_ap"}
 
@@ -212,14 +216,50 @@ def test_deltas_subtract_what_is_printed(tmp_path):
         make_record(**DEMO, method="loco", metrics={"box_ap": 29.96}),
         make_record(**DEMO, method="gim", metrics={"box_ap": 29.94}),
     ]
-    table = tables_of(tmp_path, *records)["other_demo_frozen"]
-    assert box(table, "loco") == "30.0 (+0.0)" and box(table, "gim") == "29.9 (-0.1)"
+    table = tables_of(tmp_path, *twice(*records))["other_demo_frozen"]
+    assert box(table, "loco") == "30.0 ± 0.0, n=2 (+0.0)"
+    assert box(table, "gim") == "29.9 ± 0.0, n=2 (-0.1)"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "text", "bold"),
+    [
+        ({"simclr": 1, "loco": 1}, "31.0", False),
+        ({"simclr": 1, "loco": 2}, "31.0 ± 0.0, n=2", False),
+        ({"simclr": 2, "loco": 1}, "31.0", False),
+        ({"simclr": 2, "loco": 2, "gim": 1}, "31.0 ± 0.0, n=2 (+1.0)", False),
+        ({"simclr": 2, "loco": 2, "gim": 2}, "31.0 ± 0.0, n=2 (+1.0)", True),
+    ],
+)
+def test_a_single_run_is_neither_compared_nor_the_best(seeds, text, bold, tmp_path):
+    """How far two runs of one method lie apart is not known then; nor do notes speak of it."""
+    aps = {"simclr": 30.0, "loco": 31.0, "gim": 29.0}
+    records = [
+        make_record(**DEMO, method=method, seed=seed, metrics={"box_ap": aps[method]})
+        for method, n in seeds.items()
+        for seed in range(n)
+    ]
+    frame = load(tmp_path, *records)
+    (table,) = transfer_tables(frame)
+    found = cell(table, method="loco", metric="box_ap")
+    assert (found["text"], found["best"]) == (text, bold)
+    compared = "(" in text
+    assert pd.isna(found["delta"]) != compared
+    for form, write in FORMATS.items():
+        printed = write(table)
+        assert any(word in printed for word in ("**31", "<strong>", "textbf")) == (
+            bold and form in (".md", ".html", ".tex")
+        )
+        assert ("+1.0" in printed) == (compared and form != "_values.csv")
+    notes = " ".join(note.text for note in table.notes)
+    assert ("In parentheses" in notes, "Bold" in notes) == (compared, bold)
+    assert ("Best box AP on" in render_report(frame)[0]) == bold
 
 
 def test_seeds_and_splits_are_averaged_with_std_and_n(tmp_path):
     aps = [30.0, 31.0, 33.5]  # mean 31.5; sample std sqrt((2.25 + 0.25 + 4) / 2) = 1.803
     records = [make_record(**DEMO, seed=i, metrics={"box_ap": ap}) for i, ap in enumerate(aps)]
-    records.append(make_record(**DEMO, method="simclr", metrics={"box_ap": 31.0}))
+    records += twice(make_record(**DEMO, method="simclr", metrics={"box_ap": 31.0}))
     table = tables_of(tmp_path, *records)["other_demo_frozen"]
     found = cell(table, method="loco", metric="box_ap")
     assert found["text"] == "31.5 ± 1.8, n=3 (+0.5)"
@@ -234,9 +274,9 @@ def test_runs_that_deviate_differently_are_neither_averaged_nor_compared(tmp_pat
         make_record(**DEMO, metrics={"box_ap": 31.0}, **short),
         make_record(**DEMO, metrics={"box_ap": 40.0}),
     ]
-    table = tables_of(tmp_path, *records)["other_demo_frozen"]
-    assert box(table, "loco", variant=0) == "40.0"
-    assert box(table, "loco", variant=1) == "31.0 (+1.0)"
+    table = tables_of(tmp_path, *twice(*records))["other_demo_frozen"]
+    assert box(table, "loco", variant=0) == "40.0 ± 0.0, n=2"
+    assert box(table, "loco", variant=1) == "31.0 ± 0.0, n=2 (+1.0)"
     assert cell(table, method="loco", variant=1, metric="box_ap")["best"]
 
 
@@ -314,16 +354,17 @@ def test_html_holds_no_hostile_markup(hostile):
 
 
 def test_markdown_rows_have_equal_columns(tmp_path, hostile):
-    paper = tables_of(tmp_path / "paper", *paper_table2_records())["table2"]
+    paper = tables_of(tmp_path / "paper", *twice(*paper_table2_records()))["table2"]
     for table, columns in ((hostile, 6), (paper, 6)):
         rows = [line for line in to_markdown(table).splitlines() if line.startswith("|")]
         assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {columns + 1}
         assert "<script" not in re.sub(r"\\<", "", to_markdown(table))
-    assert " **34.8** |" in to_markdown(paper) and " 27.7 (-4.5) |" in to_markdown(paper)
+    assert " **34.8 ± 0.0, n=2** |" in to_markdown(paper)
+    assert " 27.7 ± 0.0, n=2 (-4.5) |" in to_markdown(paper)
 
 
 def test_latex_is_balanced_with_equal_columns(tmp_path, hostile):
-    paper = tables_of(tmp_path / "paper", *paper_table2_records())["table2"]
+    paper = tables_of(tmp_path / "paper", *twice(*paper_table2_records()))["table2"]
     for table in (paper, hostile):
         text = to_latex(table).replace(FITTED, "")
         bare = re.sub(r"\\[\\{}&%$#_]", "", text)
@@ -338,16 +379,18 @@ def test_latex_is_balanced_with_equal_columns(tmp_path, hostile):
             for row in rows
         ]
         assert set(spans) == {6}
-    assert r"27.7 ($-4.5$) & 25.7 ($-4.2$) & 30.0 ($-3.2$) & 24.6 ($-4.0$) \\" in to_latex(paper)
+    spread = r"{\scriptsize~$\pm$ 0.0, n=2}"
+    assert rf"27.7{spread} ($-4.5$) & 25.7{spread} ($-4.2$) & 30.0{spread}" in to_latex(paper)
     assert r"\multicolumn{6}{c}{Backbone weights with 800 Epochs} \\" in to_latex(paper)
 
 
 def test_html_marks_values_links_and_missing_cells(tmp_path):
-    table = tables_of(tmp_path, *paper_table2_records()[:-1])["table2"]
+    table = tables_of(tmp_path, *twice(*paper_table2_records()[:-1]))["table2"]
     page = to_html(table, lambda cell: (f'from "{cell["n"]}"', "#run-1"))
-    assert page.count('<a href="#run-1">') == page.count('title="from &quot;1&quot;"') == 50
+    assert page.count('<a href="#run-1">') == page.count('title="from &quot;2&quot;"') == 50
     assert page.count(f"<td>{EM_DASH}</td>") == 2
-    assert '27.7</a> <span class="delta">(\N{MINUS SIGN}4.5)</span>' in page
+    spread = '<span class="spread">± 0.0, n=2</span>'
+    assert f'27.7</a> {spread} <span class="delta">(\N{MINUS SIGN}4.5)</span>' in page
     assert "32.6</a></strong>" in page or "<strong>32.6</strong></a>" in page
     assert '<span class="delta">(+0.4)</span>' in page
     assert '<th scope="col">AP<sup>bb</sup></th>' in page

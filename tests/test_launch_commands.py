@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from pretrain.running import processes
 from pretrain.running.processes import first_node, join_processes, read_slurm_environment
@@ -50,15 +52,15 @@ def free_port(first: int = 20000) -> int:
     raise RuntimeError("no free port")
 
 
-def start(script, *arguments, **environment) -> subprocess.Popen:
+def start(script, *arguments, cwd=ROOT, **environment) -> subprocess.Popen:
     clean = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("SLURM_") and name not in ("NNODES", "NODE_RANK", "MASTER_ADDR")
     }
     return subprocess.Popen(
-        ["bash", f"tools/{script}.sh", *map(str, arguments)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        ["bash", os.path.relpath(ROOT / f"tools/{script}.sh", cwd), *map(str, arguments)],
+        cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**clean, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **environment},
     )  # fmt: skip
 
@@ -157,6 +159,65 @@ def test_slurm(options, one_process, slurm, tmp_path):
     ], log  # fmt: skip
 
 
+# ---- the caller's folder counts ------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Somebody's folder: a config with code of its own, and names that this project has too."""
+    folder = tmp_path / "my project"
+    for name in ("results", "pretrain", "transfer", "tests"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text("raise SystemExit('not the checkout's')")
+    modules = Config.fromfile(ROOT / CONFIG).custom_imports.imports
+    (folder / "mine.py").write_text(
+        f"_base_ = [{str(ROOT / CONFIG)!r}]\n"
+        f"custom_imports = {{'imports': {[*modules, 'own_part']}}}\n"
+    )
+    (folder / "own_part.py").write_text("print('own part')")
+    return folder
+
+
+IGNORED_BY_OLD_PYTHONS = pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="Python 3.11 is needed: 3.10 has no PYTHONSAFEPATH"
+)
+
+
+@pytest.mark.slow
+@IGNORED_BY_OLD_PYTHONS
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=ON_CPU)])
+def test_paths_are_relative_to_the_callers_folder(processes, project, options, coco, slurm):
+    (project / "images").symlink_to(coco / "train2017")
+    here = [*(o for o in options if not o.startswith(("data_root", "epochs", "warmup")))]
+    here += ["epochs=1", "warmup_epochs=0", "data_root=images"]
+    place = {"cwd": project, "REFRESH_TABLES": "1", "PORT": str(free_port())}
+    log = finish(start("pretrain", "mine.py", processes, "--work-dir", "out/a", *here, **place))
+    record = RunRecord.read(project / "out/a/record.json")
+    assert (record.config, record.world_size) == ("mine.py", processes) and "own part" in log
+    assert (project / "out/tables/report.html").is_file(), log
+    if processes == 2:
+        slurm |= {"GPUS": "2", "GRES": "none", "REFRESH_TABLES": "0", "cwd": project}
+        finish(start("slurm_train", "cpu", "loco", "mine.py", *here, **slurm))
+        assert (project / "work_dirs/mine/record.json").is_file()
+    assert not {"out", "images"} & {path.name for path in ROOT.iterdir()}
+
+
+def test_the_checkouts_own_python_is_found_from_everywhere(tmp_path):
+    """Launchers of a checkout without .venv name the command that makes it, as it must be typed."""
+    tools = tmp_path / "check out" / "tools"
+    tools.mkdir(parents=True)
+    for name in ("launch.sh", "pretrain.sh", "slurm_train.sh"):
+        shutil.copy(ROOT / "tools" / name, tools)
+    setup = f"{tools}/setup.sh".replace(" ", "\\ ")
+    expected = f"error: no {tools.parent}/.venv/bin/python; run: bash {setup}\n"
+    for command in (["pretrain.sh", CONFIG, "1"], ["slurm_train.sh", "gpu", "name", CONFIG]):
+        done = subprocess.run(
+            ["bash", f"check out/tools/{command[0]}", *command[1:]],
+            cwd=tmp_path, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (2, expected)
+
+
 # ---- what the launchers say to bad input ---------------------------------------------------------
 
 
@@ -175,7 +236,11 @@ def test_slurm(options, one_process, slurm, tmp_path):
             "NODE_RANK is '2' of 2 nodes; expected 0 to 1",
         ),
         ([CONFIG, "2"], {"PORT": "http"}, "PORT is 'http'; expected a number"),
-        ([CONFIG, "1"], {"PYTHON": "/no/python"}, "no /no/python; run: bash tools/setup.sh"),
+        (
+            [CONFIG, "1"],
+            {"PYTHON": "/no/python"},
+            "no /no/python; run: bash /",
+        ),
     ],
 )
 def test_the_launcher_names_what_is_wrong(arguments, environment, words):
@@ -190,7 +255,7 @@ def test_the_launcher_names_what_is_wrong(arguments, environment, words):
         (["gpu", "name"], {}, "usage: tools/slurm_train.sh PARTITION JOB_NAME CONFIG [args]"),
         (["gpu", "name", CONFIG], {"GPUS": "many"}, "GPUS is 'many'"),
         (["gpu", "name", CONFIG], {"GPUS": "12"}, "GPUS_PER_NODE is '8', GPUS is 12"),
-        (["gpu", "name", "no.py"], {}, "no config at no.py; the configs are under configs/"),
+        (["gpu", "name", "no.py"], {}, f"no config at no.py; the configs are under {ROOT}/configs"),
         (["gpu", "name", CONFIG], {"PATH": os.environ["PATH"]}, "no srun on this machine"),
     ],
 )

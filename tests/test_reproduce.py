@@ -222,6 +222,16 @@ def test_the_plan_says_how_far_everything_is(tmp_path, capsys):
     assert lines["runs:"] == "12 runs: 1 done, 1 failed, 10 missing"
 
 
+def test_folders_are_relative_to_the_callers(tmp_path, capsys, monkeypatch):
+    (tmp_path / "out/gim_r50").mkdir(parents=True)
+    (tmp_path / "out/gim_r50" / FAILED).touch()
+    monkeypatch.chdir(tmp_path)
+    assert reproduce.main(["table1", "--plan", "--runs", "out", "--data", "/data"]) == 0
+    assert "failed   gim_r50 " in capsys.readouterr().out
+    assert Path.cwd() == ROOT
+    assert reproduce.from_root("out") == "out" and reproduce.from_root("/data") == "/data"
+
+
 def test_a_folder_with_the_record_of_another_run_is_refused(tmp_path, capsys):
     make_record(kind="linear").write(tmp_path / "loco_r50/record.json")
     assert reproduce.main(["table1", "--runs", str(tmp_path)]) == 2

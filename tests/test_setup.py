@@ -117,6 +117,34 @@ def test_an_unsupported_python_is_named_with_the_mend(checkout: Path, tmp_path: 
     assert not (checkout / ".venv").exists()
 
 
+# --- tools/setup.sh --check without .venv ---
+
+
+def test_check_without_a_venv_looks_at_the_python_that_is_named(checkout: Path) -> None:
+    """Ours: its packages are there. ROOT's .venv is not this checkout's."""
+    told = run_setup(checkout, "--check", PYTHON=sys.executable)
+    assert f"ok       environment          {sys.prefix}\n" in told.stdout, told.stderr
+    assert f"ok       torch                {metadata.version('torch').split('+')[0]}" in told.stdout
+    assert "not installed" not in told.stdout
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_check_says_in_one_line_that_nothing_is_installed(checkout: Path, named: bool) -> None:
+    """``-S``: the same Python without its packages."""
+    empty = script(checkout / "python", f'exec "{sys.executable}" -S "$@"')
+    told = run_setup(checkout, "--check", **({"PYTHON": str(empty)} if named else {}))
+    assert told.returncode == 1 and told.stdout == ""
+    where = r"in /\S+" if named else re.escape(f": there is no {checkout}/.venv")
+    expected = rf"error: nothing is installed ?{where}; run: bash tools/setup\.sh\n"
+    assert re.fullmatch(expected, told.stderr), told.stderr
+
+
+def test_check_of_a_python_that_is_not_there(checkout: Path) -> None:
+    told = run_setup(checkout, "--check", PYTHON="/no/python")
+    expected = "error: found no /no/python, which PYTHON names\n"
+    assert (told.returncode, told.stderr) == (1, expected)
+
+
 # --- what goes wrong, and what mends it ---
 
 

@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from machine import ROOT
+
 PROGRESS = (
     "Epoch(", "learning rate", "nothing to do", "frozen stages:", "wrote", "tables", "error",
 )  # fmt: skip
@@ -117,6 +119,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     out = args.out.resolve()
+    os.chdir(ROOT)
     logs = out / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()

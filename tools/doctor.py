@@ -47,8 +47,7 @@ PACKAGES = (
 def check() -> Iterator[Finding]:
     """What is installed, and whether it loads."""
     yield python_version()
-    in_venv = Path(sys.prefix).resolve() == (ROOT / ".venv").resolve()
-    yield Finding(".venv", sys.prefix, *([] if in_venv else ["fault", "bash tools/setup.sh"]))
+    yield Finding("environment", sys.prefix)
     yield from versions(locked_versions())
     yield project()
     yield from (loads(module) for module in IMPORTS)
@@ -169,4 +168,6 @@ if __name__ == "__main__":
     if sys.argv[1:] not in ([], ["--preflight"]):
         sys.exit("usage: python tools/doctor.py [--preflight]")
     early = bool(sys.argv[1:])
+    if not early and not any(map(importlib.util.find_spec, ("torch", "mmengine", "mmdet"))):
+        sys.exit(f"error: nothing is installed in {sys.prefix}; run: bash tools/setup.sh")
     sys.exit(report(preflight() if early else check(), faults_only=early))

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # usage: tools/launch.sh MODULE CONFIG [N] [args]
 # Runs `python -m MODULE CONFIG args` in N processes a node: by default one for every GPU, else 1.
+# It stays in the caller's folder: paths are relative to that, work_dirs/ too.
 # Several nodes: NNODES, NODE_RANK, MASTER_ADDR and PORT in the environment, the same command on each
 # but for NODE_RANK, which counts the nodes from 0. COLLECTIVE_TIMEOUT=600: seconds after which a
 # process that died or hangs ends the others and is named (pretrain/running/watchdog.py).
@@ -12,14 +13,17 @@ fail() {
     exit 2
 }
 
+root=$(realpath "$(dirname "$0")/..")
 if (($# < 2)) || [[ $2 == -* ]]; then
-    fail "no CONFIG; usage: CONFIG [N] [args], the configs are under configs/"
+    fail "no CONFIG; usage: CONFIG [N] [args], the configs are under $root/configs/"
 fi
 module=$1 config=$2
 shift 2
-cd "$(dirname "$0")/.."
-python=${PYTHON:-.venv/bin/python}
-command -v "$python" >/dev/null || fail "no $python; run: bash tools/setup.sh"
+python=${PYTHON:-$root/.venv/bin/python}
+command -v "$python" >/dev/null || fail "no $python; run: bash $(printf %q "$root/tools/setup.sh")"
+# This checkout's packages before what the caller's folder has under the same name (Python 3.10 has no
+# PYTHONSAFEPATH: there the caller's come first).
+export PYTHONSAFEPATH=1 PYTHONPATH=$root:${PYTHONPATH:+$PYTHONPATH:}$PWD
 if [[ ${1:-} =~ ^[0-9]+$ ]]; then
     processes=$1
     shift

@@ -6,7 +6,8 @@
     python tools/reproduce.py table2 --run --scale demo      on drawn scenes, in minutes
 
 What is finished is never run again, a run that was broken off goes on from its last checkpoint, and
-what another call is running is left to it. Paths are relative to the repository's root.
+what another call is running is left to it. DIR is relative to the folder you are in; without it all
+lies in the repository, and all paths shown are relative to its root.
 """
 
 from __future__ import annotations
@@ -96,6 +97,11 @@ def cost_of(run: Run, place: Place, found: str, reports: Sequence[dict[str, obje
     return f"{estimate[0]:,.0f}" if estimate else "not measured"
 
 
+def from_root(folder: str | None) -> str | None:
+    """A folder as the caller names it, as it is called in the repository's root."""
+    return folder if not folder or os.path.isabs(folder) else os.path.relpath(folder, ROOT)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status, 1 where a run failed, 2 where the input is at fault."""
     parser = argparse.ArgumentParser(
@@ -116,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.epilog = f"--slurm reads from the environment:\n{variables}"
     args = parser.parse_args(arguments)
     usual = FOLDERS[args.scale]
-    place = Place(args.runs or usual.runs, args.data or usual.data)
+    place = Place(from_root(args.runs) or usual.runs, from_root(args.data) or usual.data)
     os.chdir(ROOT)
     try:
         runs = runs_of(args.tables, args.scale)

@@ -5,7 +5,7 @@ set -euo pipefail
 
 usage='usage: bash tools/setup.sh            make .venv, or bring it up to date
        bash tools/setup.sh --check    say what is installed, what is wrong and what mends it
-environment: PYTHON                  the Python to use (3.10 to 3.12)
+environment: PYTHON                  the Python to make it of (3.10 to 3.12), or to check where there is none
              MAX_JOBS                compilers at a time while mmcv is built
              XDG_CACHE_HOME          where the built mmcv is kept (default: ~/.cache)
              FORCE_CUDA=1, TORCH_CUDA_ARCH_LIST="8.0;9.0"   CUDA operators on a machine without GPU'
@@ -85,10 +85,10 @@ newest_progress() {
 case ${1-} in
   '') ;;
   --check)
-    if [[ -x $venv/bin/python ]]; then
-      exec "$venv/bin/python" "$root/tools/doctor.py"
-    fi
-    find_python "${PYTHON:-python3}" python3.12 python3.11 python3.10
+    python=$venv/bin/python
+    [[ -x $python ]] || python=${PYTHON-}
+    [[ -n $python ]] || fail "nothing is installed: there is no $venv; run: bash tools/setup.sh"
+    command -v "$python" >/dev/null || fail "found no $python, which PYTHON names"
     exec "$python" "$root/tools/doctor.py"
     ;;
   *)

@@ -18,16 +18,17 @@ fail() {
 (($# >= 3)) || fail "usage: tools/slurm_train.sh PARTITION JOB_NAME CONFIG [args]"
 partition=$1 job_name=$2 config=$3
 shift 3
-cd "$(dirname "$0")/.."
-python=${PYTHON:-.venv/bin/python}
-command -v "$python" >/dev/null || fail "no $python; run: bash tools/setup.sh"
+root=$(realpath "$(dirname "$0")/..")
+python=${PYTHON:-$root/.venv/bin/python}
+command -v "$python" >/dev/null || fail "no $python; run: bash $(printf %q "$root/tools/setup.sh")"
+export PYTHONSAFEPATH=1 PYTHONPATH=$root:${PYTHONPATH:+$PYTHONPATH:}$PWD # as in launch.sh
 command -v srun >/dev/null || fail "no srun on this machine; without Slurm take tools/pretrain.sh or tools/dist_train.sh"
 gpus=${GPUS:-8}
 [[ $gpus =~ ^[1-9][0-9]*$ ]] || fail "GPUS is '$gpus'; expected the number of processes"
 gpus_per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
 [[ $gpus_per_node =~ ^[1-9][0-9]*$ ]] && ((gpus % gpus_per_node == 0)) ||
     fail "GPUS_PER_NODE is '$gpus_per_node', GPUS is $gpus; expected a number that divides it"
-module=$("$python" tools/trainer_of.py "$config")
+module=$("$python" "$root/tools/trainer_of.py" "$config")
 read -ra more <<<"${SRUN_ARGS:-}"
 
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # threads that spin while they wait stall a busy machine

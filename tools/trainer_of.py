@@ -6,6 +6,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 TRAINERS = {"LocalContrastive": "pretrain.train", "LinearClassifiers": "pretrain.linear_probe"}
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 DETECTORS = "transfer.train"
 
 
@@ -16,7 +17,7 @@ def trainer_of(path: str) -> str:
         ValueError, FileNotFoundError: there is no such file, or it describes no model.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no config at {path}; the configs are under configs/")
+        raise FileNotFoundError(f"no config at {path}; the configs are under {CONFIGS}")
     cfg = Config.fromfile(path, import_custom_modules=False)
     if "model" not in cfg:
         raise ValueError(f"{path} describes no model; take a config that is no _base_")

@@ -27,6 +27,7 @@ from pretrain.running.try_again import try_again_on_sigterm
 from pretrain.running.watchdog import Progress, Watchdog
 from results.record import FILE_NAME, RunRecord, remove_partials
 
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 # Where and how a run is carried out, not what is run: left out of the config's hash.
 CIRCUMSTANCES = (
     "work_dir", "launcher", "resume", "load_from", "log_level", "config_file", "default_hooks",
@@ -188,7 +189,7 @@ def load_config(args: argparse.Namespace) -> Config:
         ValueError: an option names something that the config does not have.
     """
     if not Path(args.config).is_file():
-        raise FileNotFoundError(f"no config at {args.config}; the configs are under configs/")
+        raise FileNotFoundError(f"no config at {args.config}; the configs are under {CONFIGS}")
     cfg = Config.fromfile(args.config)
     merge(cfg, args.cfg_options or {}, args.config)
     cfg.config_file = args.config

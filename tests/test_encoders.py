@@ -274,6 +274,46 @@ def test_the_contract_holds(name):
     assert encoder.name == name
 
 
+def nameless(encoder):
+    del encoder.name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda encoder: None, "under 'mine' in ENCODERS calls itself 'resnet_tiny'; set its name"),
+        (nameless, "under 'mine' in ENCODERS calls itself None; set its name to 'mine'"),
+        (lambda encoder: setattr(encoder, "name", "Mine"), "calls itself 'Mine'"),
+        (
+            lambda encoder: vars(encoder).update(name="mine", strides=(4, 8, 16)),
+            r"'mine' has 4 stages, but its strides are \(4, 8, 16\); give one for each stage",
+        ),
+        (
+            lambda encoder: vars(encoder).update(name="mine", stage_names=()),
+            r"has 4 stages, but its stage_names are \(\)",
+        ),
+    ],
+)
+def test_an_encoder_that_breaks_its_promises_is_not_built(change, message, monkeypatch, coco):
+    """Nor trained: its backbone file would be refused by every reader."""
+    from mmengine.config import Config
+
+    from pretrain.train import prepare
+
+    def mine():
+        encoder = ENCODERS["resnet_tiny"]()
+        change(encoder)
+        return encoder
+
+    monkeypatch.setitem(ENCODERS, "mine", mine)
+    with pytest.raises(ValueError, match=message):
+        build_encoder("mine")
+    cfg = Config.fromfile("configs/demo/pretrain_loco.py")
+    cfg.merge_from_dict({"model.encoder": "mine", "data_root": str(coco / "train2017")})
+    with pytest.raises(ValueError, match=message):
+        prepare(cfg, world_size=1)
+
+
 @pytest.mark.parametrize("name", ["resnet50", "shufflenetv2_50", "presnet50"])
 def test_output_sizes(name):
     encoder = on_meta(name)

@@ -43,8 +43,23 @@ def build_encoder(name: str) -> Encoder:
     """A freshly initialised encoder.
 
     Raises:
-        ValueError: no encoder has that name; the known ones are listed.
+        ValueError: no encoder has that name, the known ones are listed; or it does not keep
+            :class:`Encoder`'s promises about its own name and stages.
     """
     if name not in ENCODERS:
         raise ValueError(f"unknown encoder {name!r}; the encoders are: {', '.join(ENCODERS)}")
-    return ENCODERS[name]()
+    encoder = ENCODERS[name]()
+    found = getattr(encoder, "name", None)
+    if found != name:  # a backbone file names its encoder, and is read by that name
+        raise ValueError(
+            f"the encoder under {name!r} in ENCODERS calls itself {found!r}; set its name to "
+            f"{name!r}"
+        )
+    stages = len(encoder.stages())
+    for attribute in ("stage_names", "out_channels", "strides"):
+        if len(values := getattr(encoder, attribute, ())) != stages:
+            raise ValueError(
+                f"the encoder {name!r} has {stages} stages, but its {attribute} are {values}; "
+                "give one for each stage"
+            )
+    return encoder

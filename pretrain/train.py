@@ -14,6 +14,7 @@ from pretrain.images.image_lists import ImageList
 from pretrain.precision import check_precision
 from pretrain.running import collapse  # noqa: F401  (registers EmbeddingSpread)
 from pretrain.running.launch import main, per_process
+from pretrain.schedule import schedule
 from pretrain.units import build_units
 
 
@@ -84,35 +85,6 @@ def dataset_name(states: dict[str, Any], data_root: str, images: int) -> str:
     if images == states["images"]:
         return states["dataset"]
     return f"{Path(data_root).name} ({images} images)"
-
-
-def schedule(epochs: int, warmup_epochs: int) -> list[dict[str, Any]]:
-    """Linear warm-up from 0, then cosine to 0 without restart, stepped every iteration (section
-    5.1).
-
-    Raises:
-        ValueError: the warm-up does not fit.
-    """
-    if not 0 <= warmup_epochs < epochs:
-        raise ValueError(
-            f"a warm-up of {warmup_epochs} epochs does not fit into {epochs}; set "
-            "--cfg-options warmup_epochs=N below epochs"
-        )
-    cosine = {
-        "type": "CosineAnnealingLR",
-        "T_max": epochs - warmup_epochs,
-        "eta_min": 0.0,
-        "begin": warmup_epochs,
-        "end": epochs,
-        "convert_to_iter_based": True,
-    }
-    warmup = {
-        "type": "LinearLR",
-        "start_factor": 1e-4,  # mmengine wants more than 0
-        "end": warmup_epochs,
-        "convert_to_iter_based": True,
-    }
-    return [warmup, cosine] if warmup_epochs else [cosine]
 
 
 if __name__ == "__main__":

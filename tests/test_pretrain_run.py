@@ -13,7 +13,7 @@ from pretrain.encoders import build_encoder
 from pretrain.export import export_checkpoint, load_backbone
 from pretrain.hooks import found
 from pretrain.running.launch import main
-from pretrain.train import prepare, schedule
+from pretrain.train import prepare
 from results.protocol import deviations
 from results.record import RunRecord
 from results.settings import setting
@@ -133,32 +133,6 @@ def test_the_papers_schedule(coco):
     cfg = config(data_root=str(coco / "train2017"))
     assert (cfg.epochs, cfg.global_batch_size, cfg.warmup_epochs) == (800, 4096, 10)
     assert cfg.base_lr * cfg.global_batch_size / 256 == pytest.approx(4.8)  # section 5.1
-    warmup, cosine = schedule(cfg.epochs, cfg.warmup_epochs)
-    assert (warmup["end"], cosine["begin"], cosine["end"], cosine["eta_min"]) == (10, 10, 800, 0)
-
-
-def test_the_learning_rate_follows_warmup_and_cosine():
-    """10 iterations an epoch, 10 epochs, 2 of them warm-up; the rest is half a cosine."""
-    from mmengine.optim import OptimWrapper
-    from mmengine.registry import PARAM_SCHEDULERS
-
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
-    wrapper = OptimWrapper(optimizer)
-    schedulers = []
-    for entry in schedule(epochs=10, warmup_epochs=2):
-        entry.pop("convert_to_iter_based")
-        cls = PARAM_SCHEDULERS.get(entry.pop("type"))
-        schedulers.append(
-            cls.build_iter_from_epoch(wrapper, **entry, by_epoch=True, epoch_length=10)
-        )
-    rates = []
-    for _ in range(100):
-        rates.append(optimizer.param_groups[0]["lr"])
-        for scheduler in schedulers:
-            scheduler.step()
-    assert rates[0] == pytest.approx(2e-4) and rates[20] == pytest.approx(2.0, rel=0.01)
-    assert rates[60] == pytest.approx(1.0, rel=0.02)  # half way down
-    assert rates[99] < 0.01
 
 
 CONFIGS = sorted(str(p) for f in ("pretrain", "ablations") for p in Path("configs", f).glob("*.py"))

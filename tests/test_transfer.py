@@ -9,6 +9,7 @@ from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
+from mmengine.registry import PARAM_SCHEDULERS
 
 from pretrain.encoders import build_encoder
 from pretrain.export import load_backbone
@@ -287,6 +288,26 @@ def test_heads_of_another_dataset(coco, backbone_file):
     values = {"model.roi_head.bbox_head.num_classes": 80}
     with pytest.raises(ValueError, match="the heads have 80 classes, the dataset 5"):
         prepare(config(coco, backbone_file, **values), 1)
+
+
+@pytest.mark.parametrize(("begin", "end"), [(0, 1), (3, 4)])
+def test_a_warmup_of_one_iteration_is_refused(begin, end, coco, backbone_file):
+    """mmengine's own scheduler, stepped: the learning rate never leaves the start."""
+    entry = {"type": "LinearLR", "start_factor": 0.01, "by_epoch": False, "begin": begin}
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = PARAM_SCHEDULERS.build({**entry, "end": end, "optimizer": optimizer})
+    optimizer.step()
+    for _ in range(9):
+        scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
+    cfg = config(coco, backbone_file)
+    cfg.param_scheduler[0].update(begin=begin, end=end)
+    with pytest.raises(
+        ValueError, match=r"stay at 0\.01 of its peak; set .*param_scheduler.0.end=N"
+    ):
+        prepare(cfg, 1)
+    cfg.param_scheduler[0].end += 1
+    prepare(cfg, 1)
 
 
 def test_an_error_reaches_the_user_as_one_line(run, tmp_path):

@@ -4,6 +4,7 @@ Names that ``--cfg-options`` may set, and that find their places here: ``backbon
 ``data_root``, ``max_epochs`` or ``max_iters``, ``split``, ``global_batch_size``, ``seed``.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,24 @@ def prepare(cfg: Config, world_size: int) -> dict[str, str]:
     print(f"learning rate {cfg.base_lr} x {batch} / {cfg.base_batch_size} = {lr:g}", flush=True)
     length = "max_iters" if "max_iters" in cfg else "max_epochs"
     cfg.train_cfg[length] = cfg[length]
+    check_warmup(cfg.param_scheduler)
     cfg.randomness = {"seed": cfg.seed}
     return {}
+
+
+def check_warmup(schedulers: Sequence[ConfigDict]) -> None:
+    """Refuse a warm-up of one step: mmengine's LinearLR rises over one step less than it has.
+
+    Raises:
+        ValueError: names the warm-up.
+    """
+    for place, entry in enumerate(schedulers):
+        if entry.type == "LinearLR" and entry.get("end", math.inf) - entry.get("begin", 0) < 2:
+            raise ValueError(
+                f"the warm-up in param_scheduler.{place} has one step, after which the learning "
+                f"rate would stay at {entry.get('start_factor', 1 / 3):g} of its peak; set "
+                f"--cfg-options param_scheduler.{place}.end=N, at least 2 above its begin"
+            )
 
 
 def prepare_backbone(cfg: Config) -> None:

@@ -3,13 +3,15 @@
 import json
 import warnings
 from functools import cache
-from itertools import combinations
+from itertools import accumulate, combinations
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from torch._C._profiler import _EventType
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.profiler import ProfilerActivity, profile
 
 from pretrain import footprint
 from pretrain.costs import footprint_plot, step_cost
@@ -106,23 +108,40 @@ def test_the_peak_of_a_backward_pass_worked_out_by_hand():
         assert memory.alive_bytes == 3 * 4000  # x, y, x's gradient: the graph has let go of exp(x)
 
 
-def allocator_peak(work, method, recompute):
-    """Bytes that torch's allocator reports while a real step runs, and what was there before."""
-    from torch.profiler import ProfilerActivity, profile
+def allocations(events, kernel=None):
+    """Moment, address and bytes of all that is taken or given back, and in which convolution."""
+    for event in events:
+        if event.tag == _EventType.Allocation:
+            taken = event.extra_fields
+            yield event.start_time_ns, taken.ptr, taken.alloc_size, kernel
+        inside = kernel or (event if "convolution" in event.name else None)
+        yield from allocations(event.children, inside)
 
+
+def allocator_peak(work, method, recompute):
+    """Bytes that torch's allocator reports while a real step runs, and what was there before.
+
+    What a convolution takes and gives back before it returns is the workspace of its kernel, which
+    every processor chooses anew: left out.
+    """
     model = work.model(method, recompute)
     images = torch.randn(work.batch_size, 3, work.image_size, work.image_size)
     alive = sum(t.nbytes for t in [images, *model.parameters(), *model.buffers()])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as p:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             take_step(model, method, images, "float32")
-    events = [e for e in p.profiler.kineto_results.events() if e.name() == "[memory]"]
-    peak = alive
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        alive += event.nbytes()
-        peak = max(peak, alive)
-    return peak
+    tree = profiler.profiler.kineto_results.experimental_event_tree()
+    events = sorted(allocations(tree), key=lambda event: event[0])
+    taken, changes = {}, [size for _, _, size, _ in events]
+    for index, (_, address, size, kernel) in enumerate(events):
+        if size > 0:
+            taken[address] = index, kernel
+        else:
+            begun, taker = taken.pop(address, (None, None))
+            if kernel and taker is kernel:
+                changes[begun] = changes[index] = 0
+    return alive + max(accumulate(changes))
 
 
 @pytest.mark.parametrize(
@@ -138,10 +157,10 @@ def allocator_peak(work, method, recompute):
     ],
 )
 def test_the_count_is_what_the_allocator_reports(encoder, method, recompute):
-    """A kernel's workspace is all that the count may miss."""
+    """To 0.9 % at most, the workspaces of convolutions apart, which it does not count."""
     work = Workload(encoder, 8, 112 if encoder.startswith("p") else 64)
     counted = count_step(work, METHODS[method], recompute).peak_bytes
-    assert counted == pytest.approx(allocator_peak(work, METHODS[method], recompute), rel=0.04)
+    assert counted == pytest.approx(allocator_peak(work, METHODS[method], recompute), rel=0.01)
 
 
 @pytest.mark.parametrize("groups", [1, 4])

@@ -22,12 +22,13 @@ from torch import Tensor
 
 from pretrain.encoders import Encoder, build_encoder
 from pretrain.stored_tensors import read_stored, tensors_of
+from results.field_types import MAX_TEXT, conform
 from results.record import write_atomically
 
 FORMAT = "loco-transfer backbone"
 FORMAT_VERSION = 2  # 1 had no settings
-MAX_TEXT = 10_000  # characters of a value in the provenance
 MAX_FAULTS = 50  # tensors named in an error
+MAX_DEVIATIONS = 100  # of a pretraining; a run record has to hold them
 # RGB in 0..1; the same in pretraining and transfer (our choice)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -249,12 +250,15 @@ def _is_text(value: object) -> bool:
 
 
 def _is_texts(value: object) -> bool:
-    return isinstance(value, (list, tuple)) and all(map(_is_text, value))
+    if not isinstance(value, (list, tuple)) or len(value) > MAX_DEVIATIONS:
+        return False
+    return all(map(_is_text, value))
 
 
 def _is_json(value: object) -> bool:
     try:
-        return isinstance(value, dict) and len(json.dumps(value, allow_nan=False)) <= MAX_TEXT
+        conform("settings", value, dict[str, Any])  # as a run record will
+        return len(json.dumps(value, allow_nan=False)) <= MAX_TEXT
     except (TypeError, ValueError, RecursionError):
         return False
 

@@ -28,7 +28,7 @@ def architecture_tables(reports: Sequence[Report]) -> list[Table]:
     layers = {
         name: {layer["layer"]: layer for layer in report["architecture"]}
         for name, report in found.items()
-        if report is not None and "architecture" in report
+        if report is not None and report.get("architecture")
     }
     if "presnet50" not in layers:
         return []

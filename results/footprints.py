@@ -23,10 +23,15 @@ _METHOD: dict[str, Any] = {
     "saving_ratio": float,
     "work_ratio": float,
     "setting": str,
+    "step_ratio": float | None,
 }
 _REPORT: dict[str, Any] = {"encoder": str, "image_size": int, "batch_size": int, "world_size": int}
 _REPORT |= {"precision": str, "flops_g": float}
 _REPORT |= {"stages": tuple[Any, ...], "methods": dict[str, Any]}
+_REPORT |= {"command": str | None, "measured_batch_size": int | None}
+_REPORT |= {"machine": dict[str, Any] | None, "versions": dict[str, Any] | None}
+_REPORT |= {"architecture": tuple[Any, ...] | None}
+_LAYER: dict[str, Any] = {"layer": str, "output_size": int, "structure": tuple[str, ...]}
 MAX_BYTES = 64 << 20
 MAX_NUMBER = 10**15  # what is larger is no measurement
 
@@ -67,8 +72,11 @@ def read_footprints(path: str | os.PathLike[str]) -> list[Report]:
     if not isinstance(reports, list) or not reports:
         raise ValueError(f"{path}: no footprint report; `python -m pretrain.footprint` writes one")
     try:
+        conform("reports", reports, tuple[Any, ...])  # nothing without end in them
         for report in reports:
             _check("report", report, _REPORT)
+            for layer in report.get("architecture") or ():
+                _check("architecture", layer, _LAYER)
             for stage in report["stages"]:
                 _check("stage", stage, _STAGE)
             for name, method in report["methods"].items():
@@ -109,6 +117,6 @@ def _check(what: str, found: Any, expected: dict[str, Any]) -> None:
         raise ValueError(f"{what}: found {shown(found)}, expected an object of a footprint report")
     for name, kind in expected.items():
         value = conform(f"{what}: {name}", found.get(name), kind)
-        least = 1 if kind is int else 0
-        if kind in (int, float) and not least <= value <= MAX_NUMBER:
+        least = 1 if isinstance(value, int) else 0
+        if isinstance(value, (int, float)) and not least <= value <= MAX_NUMBER:
             raise ValueError(f"{what}: {name}: found {value}, expected {least} to {MAX_NUMBER}")

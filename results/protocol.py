@@ -1,7 +1,10 @@
 """What a protocol states against what a run did. Standard library only."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
+
+MAX_VALUE = 300  # characters of a value; a footnote below a table has to hold it
 
 
 def deviations(stated: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str, ...]:
@@ -13,14 +16,22 @@ def deviations(stated: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str
 
     Returns:
         For example ``("max_epochs: 1 instead of 12",)``; empty when the run kept to the protocol.
+        A long value is told by its beginning and a digest, so that two that differ stay different.
     """
     differences = []
     for key, value in stated.items():
         allowed = tuple(value) if isinstance(value, (tuple, list)) else (value,)
         if found[key] not in allowed:
-            wanted = " or ".join(str(one) for one in allowed)
-            differences.append(f"{key}: {found[key]} instead of {wanted}")
+            wanted = " or ".join(map(_short, allowed))
+            differences.append(f"{key}: {_short(found[key])} instead of {wanted}")
     return tuple(differences)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    if len(text) <= MAX_VALUE:
+        return text
+    return f"{text[:MAX_VALUE]}... (sha256 {hashlib.sha256(text.encode()).hexdigest()[:12]})"
 
 
 def incomplete(evaluated: int | None, expected: int | None) -> tuple[str, ...]:

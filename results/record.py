@@ -28,7 +28,7 @@ from results.protocol import incomplete
 
 SCHEMA_VERSION = 3
 FILE_NAME = "record.json"
-MAX_BYTES = 64 << 20  # of a file; ours have some KiB
+MAX_BYTES = 4 << 20  # of a file; ours have some KiB
 KINDS = ("pretrain", "linear", "transfer")
 METHODS = ("simclr", "gim", "loco", "supervised", "random")
 
@@ -103,8 +103,14 @@ class RunRecord:
                 json.dumps(content[field.name], allow_nan=False)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{field.name} cannot be written as JSON: {error}") from error
-        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-        return write_atomically(target, text.encode())
+        text = (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
+        if len(text) > MAX_BYTES:
+            longest = max(content, key=lambda name: len(json.dumps(content[name])))
+            raise ValueError(
+                f"{longest}: the record has {len(text)} bytes, most of them there, expected "
+                f"{MAX_BYTES} at most"
+            )
+        return write_atomically(target, text)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> RunRecord:

@@ -13,7 +13,7 @@ import typing
 from importlib import resources
 from typing import Any
 
-from results.field_types import json_type
+from results.field_types import ANY_JSON, json_type
 from results.record import KINDS, METHODS, SCHEMA_VERSION, RunRecord
 
 SHA256 = "^[0-9a-f]{64}$"
@@ -43,6 +43,7 @@ def json_schema() -> dict[str, Any]:
         "type": "object",
         "properties": {name: json_type(hints[name]) | RULES.get(name, {}) for name in names},
         "required": names,
+        "$defs": {"json": ANY_JSON},
         "additionalProperties": False,
     }
 

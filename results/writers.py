@@ -20,6 +20,7 @@ from results.tables import Table
 
 # "-", "+1.2", "-0.31 ± 0.02, n=5", "-4.1 (+0.2)", "-1.5×": what begins with a sign and is ours
 NUMBER = r"[+-][\d.]*[^\s=(]?( ± [\d.]+, n=\d+)?( \([+-][\d.]+\))?"
+MAX_WIDTH = 100  # of a column in Markdown; one long name does not make every line as long
 VALUE_COLUMNS = [
     *("block", "row_label", "method", "encoder", "pretrain_epochs", "setting", "variant"),
     *("dataset", "metric", "value", "std", "n", "shown", "delta", "p", "best"),
@@ -78,6 +79,7 @@ def to_markdown(table: Table) -> str:
             for row in rows
         ]
     widths = [max(3, *(len(line[i]) for line in [head, *lines])) for i in range(len(head))]
+    widths = [min(width, MAX_WIDTH) for width in widths]
     rule = ["-" * w if i < stub else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     body = [
         "| "

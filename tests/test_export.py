@@ -140,3 +140,20 @@ def test_a_foreign_safetensors_file_is_refused(tmp_path):
 def test_a_missing_file_names_the_mend(tmp_path):
     with pytest.raises(FileNotFoundError, match="backbone_file=FILE"):
         read_provenance(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(
+    "name_and_value",
+    [
+        ("dataset", "x" * 4097),
+        ("deviations", ("x" * 4097,)),
+        ("deviations", ("x",) * 101),
+        ("settings", {"a": [1] * 1001}),
+        ("settings", {"a": [[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]}),
+        ("settings", {"x" * 4097: 1}),
+    ],
+)
+def test_what_no_run_record_could_hold_is_refused_at_the_start_of_a_transfer(file, name_and_value):
+    name, value = name_and_value
+    with pytest.raises(ValueError, match=f"{name} in its provenance is"):
+        Provenance.of(vars(provenance()) | {name: value}, file)

@@ -178,6 +178,29 @@ def test_several_reports_in_one_file_and_bad_ones(tmp_path):
     assert "flops_g: found '4' (str), expected float" in reasons["footprint_half.json"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"encoder": "x" * 4097}, "of 4097 characters"),
+        ({"command": "x" * 4097}, "of 4097 characters"),
+        ({"machine": {"x" * 4097: 1}}, "found the key"),
+        ({"notes": ["x"] * 1001}, "notes']: found 1001 entries"),
+        ({"stages": [report()["stages"][0]] * 1001}, "found 1001 entries"),
+        ({"command": ["python"]}, "command: found ['python'] (list), expected str"),
+        ({"machine": ["a CPU"]}, "machine: found ['a CPU'] (list)"),
+        ({"versions": "1"}, "versions: found '1' (str)"),
+        ({"measured_batch_size": "64"}, "measured_batch_size: found '64' (str), expected int"),
+        ({"architecture": ["stem"]}, "architecture: found 'stem', expected an object"),
+        ({"architecture": [{"layer": "stem"}]}, "architecture: output_size: found None"),
+        ({"methods": {"loco": report()["methods"]["loco"] | {"step_ratio": "2x"}}}, "step_ratio"),
+        ({"methods": {"loco": report()["methods"]["loco"] | {"step_ratio": 1e300}}}, "step_ratio"),
+    ],
+)
+def test_what_no_table_could_hold_is_named(changes, words, tmp_path):
+    reports, (problem,) = load_footprints([write(tmp_path, report() | changes)])
+    assert reports == [] and words in problem.reason and len(problem.reason) < 600
+
+
 def test_the_command_takes_reports_beside_runs(tmp_path, capsys):
     write_records(tmp_path / "runs", *readouts())
     file = write(tmp_path / "reports", report()) / "footprint_0.json"

@@ -275,7 +275,16 @@ def test_markup_in_every_text_of_a_record_stays_text(tmp_path):
         ({"norm": "\x1b[31m"}, r"norm: found '\\x1b\[31m', expected printable"),
         ({"settings": {"a": [float("inf")]}}, r"settings\['a'\]\[0\]: found inf, .*finite"),
         ({"hardware": {"\0": 1}}, r"hardware: found the key '\\x00'"),
-        ({"config": "x" * 10**6 + "\0"}, r"config: found 'x{199}\.\.\., expected printable"),
+        ({"config": "x" * 1000 + "\0"}, r"config: found 'x{199}\.\.\., expected printable"),
+        ({"encoder": "x" * 10**7}, r"encoder: found 'x{199}\.\.\. of 10000000 char"),
+        ({"deviations": ["x" * 4097]}, r"deviations\[0\]: found 'x+\.\.\. of 4097 characters"),
+        ({"deviations": ["x"] * 1001}, "deviations: found 1001 entries, expected 1000 at most"),
+        ({"versions": {"x" * 4097: "1"}}, "versions: found the key 'x+.*4096 characters at most"),
+        ({"metrics": {f"loss_{i}": 1.0 for i in range(1001)}}, "metrics: found 1001 entries"),
+        ({"settings": {"a": {"b": ["x" * 4097]}}}, r"settings\['a'\]\['b'\]\[0\]: found 'x"),
+        ({"settings": {"a": [0] * 1001}}, r"settings\['a'\]: found 1001 entries"),
+        ({"artifacts": {str(i): i for i in range(1001)}}, "artifacts: found 1001 entries"),
+        ({"hardware": {"x" * 4097: 1}}, "hardware: found the key 'x"),
     ],
 )
 def test_what_no_table_could_hold_is_refused(changes, message):

@@ -12,9 +12,10 @@ from run_records import SHA, make_record, write_records
 
 from results.load import load_records
 from results.paper import TABLE2
-from results.protocol import incomplete
+from results.protocol import deviations, incomplete
 from results.record import FILE_NAME, SCHEMA_VERSION, RunRecord, sha256_file, write_atomically
 from results.tables import transfer_tables
+from results.writers import to_markdown
 
 
 def test_round_trip_keeps_every_field(tmp_path):
@@ -186,6 +187,39 @@ def test_reading_names_file_fault_and_expectation(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="not a JSON file"):
         RunRecord.read(path)
+
+
+def test_what_is_written_can_be_read_whatever_its_size(tmp_path):
+    """5 MiB in texts of a permitted length, some of them told as `\\u4e2d`."""
+    many = {str(i): ["中" * 4096] * 10 for i in range(22)}
+    with pytest.raises(ValueError, match=r"hardware: the record has 54\d+ bytes, most of"):
+        make_record(hardware=many).write(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    fits = make_record(hardware={str(i): ["中" * 4096] * 10 for i in range(16)})
+    assert RunRecord.read(fits.write(tmp_path)) == fits
+
+
+def test_a_long_value_makes_a_short_deviation_that_stays_its_own():
+    stated = {"milestones": "60, 80"}
+    long = ", ".join(map(str, range(1000)))
+    (first,) = deviations(stated, {"milestones": long})
+    (second,) = deviations(stated, {"milestones": long + ", 1000"})
+    digest = hashlib.sha256(long.encode()).hexdigest()[:12]
+    assert first == f"milestones: {long[:300]}... (sha256 {digest}) instead of 60, 80"
+    assert first != second and deviations(stated, {"milestones": "60, 80"}) == ()
+
+
+def test_one_record_of_a_stranger_makes_no_table_large(tmp_path):
+    """What is too long is left out by name; what is just permitted widens no other line."""
+    folder = write_records(tmp_path, *(make_record(seed=seed) for seed in range(3)))
+    make_record(encoder="x" * 4096, dataset="y" * 4096).write(folder / "long")
+    content = json.loads((folder / "long/record.json").read_text()) | {"norm": "x" * 10**6}
+    (folder / "large").mkdir()
+    (folder / "large/record.json").write_text(json.dumps(content))
+    records, (problem,) = load_records([folder])
+    assert "norm: found 'xxx" in problem.reason and len(problem.reason) < 400
+    text = "".join(map(to_markdown, transfer_tables(records)))
+    assert len(text) < 60_000
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):

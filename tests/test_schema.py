@@ -39,6 +39,7 @@ def test_the_stored_schema_is_the_dataclass_s():
         make_record(method="random", split=3, peak_memory_mib=None),
         make_record(kind="pretrain", backbone=None, deviations=("a", "b"), metrics={}),
         make_record(settings={"units": [[0, 1]], "decoder": {"conv_blocks": 1}, "sharing": None}),
+        make_record(config="x" * 4096, deviations=["x" * 4096] * 100, hardware={"a": [0] * 1000}),
     ],
 )
 def test_a_record_meets_the_schema(record, tmp_path):
@@ -53,6 +54,10 @@ def test_a_record_meets_the_schema(record, tmp_path):
         ("world_size", 0), ("wall_time_s", -1), ("config_hash", SHA.upper()), ("encoder", ""),
         ("dataset_fingerprint", "abc"), ("schema_version", 1), ("schema_version", 99),
         ("versions", {"python": 3}), ("backbone", []), ("evaluated_images", 0.5),
+        ("norm", "x" * 4097), ("deviations", ["x" * 4097]), ("deviations", ["x"] * 1001),
+        ("versions", {"x" * 4097: "1"}), ("settings", {"a": [{"b": "x" * 4097}]}),
+        ("hardware", {"a": {"x" * 4097: 1}}), ("artifacts", {"pictures": ["x"] * 1001}),
+        ("metrics", {f"loss_{i}": 1.0 for i in range(1001)}),
     ],
 )  # fmt: skip
 def test_schema_and_dataclass_refuse_the_same(name, value):

@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 
 from pretrain.export import read_provenance, weights_sha256
 from pretrain.running.recording import RecordHook
+from results.field_types import MAX_ENTRIES
 from results.protocol import deviations, incomplete
 from results.record import write_atomically
 from transfer.backbones import TransferBackbone
@@ -82,6 +83,8 @@ class DetectionPictures(Hook):
     """
 
     def __init__(self, count: int = 6, score_threshold: float = 0.3) -> None:
+        if count > MAX_ENTRIES:
+            raise ValueError(f"pictures of {count} images, expected {MAX_ENTRIES} at most")
         self.count, self.score_threshold = count, score_threshold
 
     def after_val_iter(

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,15 @@ ROOT = Path(__file__).parent.parent
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("REFRESH_TABLES", "0")  # tests/test_refresh.py has it on
 torch.set_num_threads(1)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """In one line what was skipped and what it needs, which is the reason that every skip gives."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    needs = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    if needs:
+        told = "; ".join(f"{n} for want of {what}" for what, n in needs.most_common())
+        terminalreporter.write_line(f"{len(skipped)} skipped: {told}")
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """Tables 4 and 5 from readouts, told apart by how their backbones' pretraining was set."""
 
 import ast
-import importlib.util
 import json
 from pathlib import Path
 
@@ -191,12 +190,6 @@ def test_only_a_known_setting_explains_a_deviation():
     assert unexplained(("decoder: x",), "conv_blocks=2") == ("decoder: x",)  # not the backbone's
 
 
-needs_mmengine = pytest.mark.skipif(
-    importlib.util.find_spec("mmengine") is None, reason="mmengine is not installed"
-)
-
-
-@needs_mmengine
 def test_every_config_of_an_ablation_is_a_row_of_its_table():
     """What a run of each config would record, against paper.csv: the link from run to cell."""
     from mmengine.config import Config

@@ -89,7 +89,10 @@ def test_two_processes_go_on_together_or_not_at_all(tmp_path):
     assert re.fullmatch(r"no folder of training images at x on rank 1 \(\S+\)", fault)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="two processes would need two GPUs")
+@pytest.mark.skipif(
+    torch.cuda.is_available(),
+    reason="a machine without GPUs",
+)
 def test_the_command_with_another_seed_and_an_image_less(coco, tmp_path):
     """As on two nodes, each with its own disk and its own idea of the command."""
     shutil.copytree(coco / "train2017", tmp_path / "1" / "train2017")

@@ -106,7 +106,7 @@ def test_dangling_links_and_other_files_are_refused(tmp_path):
         ImageList.read(tmp_path / "0.jpg")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(os.geteuid() == 0, reason="another user than root")
 def test_files_and_folders_that_may_not_be_read(tmp_path):
     (folder(tmp_path / "a") / "0.jpg").chmod(0)
     with pytest.raises(ValueError, match="1 of 6 images may not be read"):

@@ -63,7 +63,7 @@ def read_only(folder):
         finally:
             folder.chmod(0o755)
     else:
-        pytest.skip("root without the right to mount can write everywhere")
+        pytest.skip("the right to mount, or another user than root")
 
 
 def contents(folder):

@@ -1,14 +1,13 @@
 """Tables 6, 7 and 8 from footprint reports, and which reports may fill them."""
 
-import importlib.util
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from run_records import make_record, write_records
+from test_latex import needs_pdflatex
 
 from results.__main__ import main
 from results.every_table import all_tables
@@ -276,7 +275,7 @@ def test_latex_rows_have_equal_columns(every_kind):
         assert spans == {columns}, table.name
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
+@needs_pdflatex
 def test_latex_of_every_kind_compiles(every_kind, tmp_path):
     body = "\n\\clearpage\n".join(map(to_latex, every_kind))
     (tmp_path / "t.tex").write_text(
@@ -290,7 +289,6 @@ def test_latex_of_every_kind_compiles(every_kind, tmp_path):
     assert run.returncode == 0, run.stdout[-2000:]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 def test_labels_and_architecture_are_those_of_the_encoders():
     from pretrain.costs.architecture import architecture
     from pretrain.costs.footprint_plot import LABELS

@@ -11,7 +11,7 @@ from transfer.backbones import TransferBackbone
 from transfer.folding import fold_norms
 from transfer.fusing import FusedBottleneck, can_fuse, fuse_bottlenecks
 
-pytestmark = pytest.mark.skipif(not can_fuse(), reason="this PyTorch was built without oneDNN")
+pytestmark = pytest.mark.skipif(not can_fuse(), reason="a PyTorch with oneDNN")
 
 
 def folded(name: str) -> nn.Module:

@@ -2,21 +2,19 @@
 
 import json
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 from PIL import Image
+from pycocotools import mask as coco_mask
+from reliability.transfer_readers import Annotations, DumpedConfig, Sizes, valid_document
 
-hypothesis = pytest.importorskip("hypothesis")
-coco_mask = pytest.importorskip("pycocotools.mask")
-pytest.importorskip("mmdet")
-from hypothesis import strategies as st  # noqa: E402
-from reliability.transfer_readers import Annotations, DumpedConfig, Sizes, valid_document  # noqa: E402
-
-from transfer import run_lengths  # noqa: E402
-from transfer.dumped_config import read_dumped  # noqa: E402
-from transfer.image_sizes import check_sizes  # noqa: E402
-from transfer.prepare import check_coco  # noqa: E402
-from transfer.stored_detector import stored_config  # noqa: E402
+from transfer import run_lengths
+from transfer.dumped_config import read_dumped
+from transfer.image_sizes import check_sizes
+from transfer.prepare import check_coco
+from transfer.stored_detector import stored_config
 
 # ---- run lengths ---------------------------------------------------------------------------------
 
@@ -115,7 +113,8 @@ def test_an_annotation_that_would_harm_pycocotools_is_refused(root, changes, nam
 
 
 def test_a_turned_photograph_counts_as_mmdetection_loads_it(tmp_path):
-    mmcv = pytest.importorskip("mmcv")
+    import mmcv
+
     for orientation in range(1, 9):
         exif = Image.Exif()
         exif[0x0112] = orientation

@@ -10,10 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from run_records import make_record
-
-pytest.importorskip("mmdet")
 from reliability import inputs as hostile_inputs
+from run_records import make_record
 
 from pretrain.running.launch import argument_parser, load_config
 from pretrain.running.resume import LAST, checkpoint_to_resume, read_meta

@@ -114,7 +114,7 @@ def test_hyphens_and_quotes_stay_what_they_are():
 
 needs_pdflatex = pytest.mark.skipif(
     any(shutil.which(tool) is None for tool in ("pdflatex", "pdftotext", "kpsewhich")),
-    reason="needs pdflatex and pdftotext (Debian: texlive-latex-recommended, poppler-utils)",
+    reason="pdflatex and pdftotext (apt-get install texlive-latex-recommended poppler-utils)",
 )
 
 

@@ -79,7 +79,10 @@ def losses(work_dir: Path) -> list[list[float]]:
 # ---- a run from end to end -----------------------------------------------------------------------
 
 CONFIG = "configs/demo/pretrain_loco.py"
-ON_CPU = pytest.mark.skipif(torch.cuda.is_available(), reason="two processes would need two GPUs")
+ON_CPU = pytest.mark.skipif(
+    torch.cuda.is_available(),
+    reason="a machine without GPUs",
+)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +182,7 @@ def project(tmp_path):
 
 
 IGNORED_BY_OLD_PYTHONS = pytest.mark.skipif(
-    sys.version_info < (3, 11), reason="Python 3.11 is needed: 3.10 has no PYTHONSAFEPATH"
+    sys.version_info < (3, 11), reason="Python 3.11 or later"
 )
 
 

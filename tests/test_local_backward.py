@@ -39,7 +39,10 @@ def make(layout) -> tuple[Encoder, tuple[Unit, ...], nn.ModuleList, torch.Tensor
 
 GPU = pytest.param(
     "cuda",
-    marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")],
+    marks=[
+        pytest.mark.gpu,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="a GPU"),
+    ],
 )
 
 

@@ -14,11 +14,8 @@ import pytest
 from PIL import Image
 
 from transfer import prepare, scenes
+from transfer import prepare_cityscapes as cityscapes
 from transfer.prepare import check_coco
-
-coco_mask = pytest.importorskip("pycocotools.mask")
-pytest.importorskip("cityscapesscripts")
-cityscapes = pytest.importorskip("transfer.prepare_cityscapes")
 
 ANNOTATIONS = "annotations/instances_train2017.json"
 

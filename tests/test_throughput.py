@@ -7,6 +7,10 @@ import throughput_steps
 import torch
 from PIL import Image
 
+LIGHTLY = (
+    "lightly (.venv/bin/python tools/pip_locked.py tools/locks/bench.txt --no-build-isolation)"
+)
+
 
 def test_rates_and_ratios_by_hand():
     now = [0.0]
@@ -43,7 +47,7 @@ def test_drawn_photographs_are_of_cocos_size_and_weight(photographs):
 
 
 def test_every_loader_gives_two_views(photographs):
-    pytest.importorskip("lightly", reason="the bench extra is not installed")
+    pytest.importorskip("lightly", reason=LIGHTLY)
     for name, loader in throughput_loaders.LOADERS.items():
         sample = loader(photographs, 32)[1]
         views = sample["views"] if isinstance(sample, dict) else sample
@@ -54,7 +58,7 @@ def test_every_loader_gives_two_views(photographs):
 
 
 def test_both_steps_train_as_many_weights(monkeypatch):
-    pytest.importorskip("lightly", reason="the bench extra is not installed")
+    pytest.importorskip("lightly", reason=LIGHTLY)
     weights = []
 
     class Counting(torch.optim.SGD):

@@ -16,7 +16,6 @@ from pretrain.sync_norm import synchronise_on_cpu
 from results.protocol import incomplete
 from results.record import RunRecord
 
-pytest.importorskip("mmdet")
 ROIS = (5, 3)  # regions of interest, of which each process has its own number
 
 
@@ -175,7 +174,10 @@ def test_another_annotation_file_of_cocos_images_is_not_coco(annotations, name, 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(torch.cuda.is_available(), reason="two processes would need two GPUs")
+@pytest.mark.skipif(
+    torch.cuda.is_available(),
+    reason="a machine without GPUs",
+)
 def test_the_command_on_two_processes(coco, backbone_file, run, tmp_path):
     done = run(
         "tools/dist_train.sh", "configs/demo/mask_rcnn_loco.py", 2, "--work-dir", tmp_path,

@@ -203,7 +203,10 @@ def ranks(launcher: int) -> dict[str, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(torch.cuda.is_available(), reason="two processes would need two GPUs")
+@pytest.mark.skipif(
+    torch.cuda.is_available(),
+    reason="a machine without GPUs",
+)
 def test_a_pretraining_with_a_stopped_process(coco, tmp_path):
     process = start(
         "pretrain", "configs/demo/pretrain_loco.py", 2, "--work-dir", tmp_path, *OPTIONS,

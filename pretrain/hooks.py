@@ -16,12 +16,11 @@ from pretrain.export import Provenance, write_backbone
 from pretrain.model import LocalContrastive
 from pretrain.running.launch import config_hash
 from pretrain.running.recording import RecordHook
+from pretrain.running.resume import BACKBONE, LOSSES
 from results.environment import git_commit
 from results.protocol import deviations
 from results.record import write_atomically
 
-LOSSES = "losses.csv"
-BACKBONE = "backbone.safetensors"
 SETTINGS = ("units", "decoder", "temperature", "sharing")  # what Tables 4 and 5 vary
 
 

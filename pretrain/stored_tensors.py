@@ -24,11 +24,11 @@ def read_stored(path: str | Path, mmap: bool = False) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
+        PermissionError: it may not be read.
         ValueError: it is damaged, no dict, or holds what could run code; names the file.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; expected one that torch.save wrote")
+    check_readable(path)
     try:
         _refuse_packed(path)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
@@ -43,6 +43,24 @@ def read_stored(path: str | Path, mmap: bool = False) -> dict[str, Any]:
     if not _is_bounded(content):
         raise ValueError(f"{path} holds itself, or more than {MAX_VALUES:,} values")
     return content
+
+
+def check_readable(path: Path) -> None:
+    """Tell a file that is not there, or that may not be read, from one that is damaged.
+
+    Raises:
+        FileNotFoundError, PermissionError: what was found; names the file.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}; expected one that torch.save wrote")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is a folder, a pipe or a device; expected a file")
+    try:
+        path.open("rb").close()
+    except PermissionError as error:
+        raise PermissionError(
+            f"{path} may not be read by this user; permit it: chmod u+r {path}"
+        ) from error
 
 
 def tensors_of(found: Any, path: str | Path, prefix: str = "") -> dict[str, torch.Tensor]:

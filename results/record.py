@@ -167,17 +167,18 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
     target = Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    except OSError as error:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(partial, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+        finally:
+            with suppress(OSError):  # on a read-only disk even where there is nothing to remove
+                partial.unlink()
+    except OSError as error:  # what is free now is free without the partial file
         raise NotWritten(_why(target, len(content), error)) from error
-    finally:
-        with suppress(OSError):  # on a read-only disk even where there is nothing to remove
-            partial.unlink()
     return target
 
 

@@ -1,21 +1,28 @@
 """Checkpoints: the one before stays whole until the next is, whatever happens to the writing."""
 
 import errno
+import logging
 import os
+import re
 import resource
+import shutil
 import signal
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import toy_training as toy
 from mmengine.config import Config
 
-from pretrain.running.atomic_files import AtomicFiles, AtomicRunner, NotWritten
+from pretrain.running import launch
+from pretrain.running.atomic_files import AtomicFiles, AtomicRunner
 from pretrain.running.checkpoint import AtomicCheckpoint
 from pretrain.running.try_again import try_again_on_sigterm
-from results.record import remove_partials
+from results.record import NotWritten, remove_partials
 
+NO_ROOM = os.strerror(errno.ENOSPC)
 HOOKS = [{"type": "Diary"}, {"type": "PlainCheckpoint"}]
 
 
@@ -123,23 +130,74 @@ def test_a_disk_that_gets_full_takes_nothing_with_it(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     for words in (f"cannot write {tmp_path}/iter_4.pth: File too large", "it takes 0.0 MiB",
-                  f"MiB are free in {tmp_path}. Make room there", "--resume"):  # fmt: skip
+                  f"MiB are free in {tmp_path}. Make room there"):  # fmt: skip
         assert words in str(error.value)
+    assert "--resume" not in str(error.value), "it does not know what there is"
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
     assert checkpoints(tmp_path) == left[:2]
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".tmp"]
 
 
-def test_the_error_of_a_full_disk(tmp_path, monkeypatch):
+def fill_up(monkeypatch, name):
+    """The disk has no room for files of this name."""
+    real = os.fsync
+
     def full(descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if name in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
+
+
+def test_the_error_of_a_full_disk(tmp_path, monkeypatch):
+    """What is free is told without the part that was written: of 9 MiB all."""
+
+    def usage(folder):
+        used = sum(path.stat().st_size for path in Path(folder).iterdir())
+        return SimpleNamespace(free=9 * 2**20 - used)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    fill_up(monkeypatch, "epoch_1.pth")
     with pytest.raises(
-        NotWritten, match=r"No space left on device; it takes 3\.0 MiB, \d+\.\d MiB"
+        NotWritten, match=r"No space left on device; it takes 3\.0 MiB, 9\.0 MiB are free"
     ):
         AtomicFiles().put(bytes(3 * 2**20), tmp_path / "epoch_1.pth")
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("iter_1.pth", r"\. No checkpoint was saved before it\.$"),
+        ("iter_3.pth", r"\. The last good checkpoint is .*/iter_2\.pth: .* --resume"),
+        ("last_checkpoint", r"\. The last good checkpoint is .*/iter_1\.pth: .* --resume"),
+        (".py", r"what was there before is whole$"),  # mmengine writes the config
+    ],
+)
+def test_a_run_on_a_full_disk_ends_with_one_true_line(name, advice, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(launch, "end_children_with_this_process", lambda: None)
+    cfg = toy.config(tmp_path)
+    cfg.experiment_name = f"full{next(toy.COUNT)}"
+    fill_up(monkeypatch, name)
+    with pytest.raises(SystemExit, match=rf"^error: cannot write {tmp_path}/\S*{name}: ") as error:
+        launch.train(cfg, None)
+    assert re.search(advice, error.value.code), error.value.code
+    assert error.value.code.count("--resume") == advice.count("--resume")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_log_that_cannot_be_written_is_told_of_once(tmp_path, capfd):
+    cfg = toy.config(tmp_path, log_level="INFO")
+    cfg.experiment_name = f"log{next(toy.COUNT)}"
+    runner = AtomicRunner.from_cfg(cfg)
+    (handler,) = (h for h in runner.logger.handlers if isinstance(h, logging.FileHandler))
+    capfd.readouterr()
+    with suppress(OSError), Path("/dev/full").open("w") as handler.stream:
+        for _ in range(17):
+            runner.logger.info("a line")
+    told = capfd.readouterr().err
+    assert told == f"warning: cannot write {handler.baseFilename}: [Errno 28] {NO_ROOM}\n"
 
 
 def test_the_config_of_the_last_start_stays_until_the_next_is_written(tmp_path, monkeypatch):

@@ -54,6 +54,14 @@ def test_a_pretraining_stopped_by_the_scheduler_and_killed_while_it_saves(base):
 
 
 @pytest.mark.slow
+def test_a_killed_pretraining_whose_pointer_is_lost_goes_on(base):
+    broken_off(
+        base, "a missing pointer",
+        (Moment(0.0, name="iter_4.pth"), KILL), (Moment(0.0, name="backbone"), KILL),
+    )  # fmt: skip  # the second one has no iteration left
+
+
+@pytest.mark.slow
 def test_a_transfer_killed_in_an_epoch_and_its_evaluation(base):
     broken_off(base, "transfer", (Moment(0.0, name="iter_8.pth"), KILL))
     (kill,) = broken_off(base, "evaluation", (Moment(0.0, name="000.png"), KILL))

@@ -1,6 +1,7 @@
 """Pretraining as a user starts it: files it leaves, resuming, and what it says to bad input."""
 
 import csv
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
+from test_resume import forbid
 
 from pretrain.encoders import build_encoder
 from pretrain.export import export_checkpoint, load_backbone
@@ -67,11 +69,77 @@ def test_started_again_it_finds_itself_finished(finished, coco, run):
     assert (work_dir / "record.json").read_bytes() == before
 
 
-def test_an_unfinished_run_is_not_begun_anew(coco, tmp_path, monkeypatch):
-    (tmp_path / "last_checkpoint").write_text("epoch_1.pth")
+def a_checkpoint(path):
+    meta = {"iter": 6, "world_size": 1, "config_text": "{}"}
+    torch.save({"meta": meta, "state_dict": {}}, path)
+
+
+def written(text):
+    return lambda path: path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "words"),
+    [
+        ("last_checkpoint", written("epoch_1.pth"), r"unfinished run\. no checkpoint at .*epoch_1"),
+        (
+            "epoch_3.pth",
+            a_checkpoint,
+            r"unfinished run\. The last good checkpoint is .*epoch_3\.pth",
+        ),
+        ("iter_6.pth", a_checkpoint, r"unfinished run\. The last good checkpoint is .*iter_6\.pth"),
+        ("epoch_3.pth", written("half"), r"unfinished run\. no checkpoint in .* is whole; start"),
+        ("best_a.pth", written(""), r"holds best_a\.pth and no checkpoint to continue from"),
+        ("backbone.safetensors", written(""), r"holds backbone\.safetensors and no checkpoint"),
+        ("losses.csv", written("iteration,a\n10,2.5\n"), r"holds losses\.csv and no checkpoint"),
+    ],
+)
+def test_what_a_run_has_left_is_not_written_over(name, make, words, coco, tmp_path, monkeypatch):
+    make(tmp_path / name)
+    before = (tmp_path / name).read_bytes()
     options = [f"data_root={coco}/train2017", "--work-dir", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["train", *ARGUMENTS, *options])
-    with pytest.raises(SystemExit, match="unfinished run; add --resume to continue it"):
+    with pytest.raises(SystemExit, match=words):
+        main("", prepare)
+    assert {path.name for path in tmp_path.iterdir()} == {name, ".lock"}
+    assert (tmp_path / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("last_checkpoint", Path.mkdir),
+        ("last_checkpoint", os.mkfifo),
+        ("record.json", Path.mkdir),
+        ("losses.csv", os.mkfifo),
+        ("epoch_3.pth", Path.mkdir),
+        ("backbone.safetensors", Path.mkdir),
+        ("pretrain_loco.py", Path.mkdir),
+        ("bad_batch.json", Path.mkdir),
+        (".lock", os.mkfifo),
+        ("pictures", Path.touch),
+    ],
+)
+def test_no_file_where_the_run_needs_one(name, make, resume, coco, tmp_path, monkeypatch):
+    """Said before the first iteration, not when the first checkpoint is due."""
+    make(tmp_path / name)
+    options = [f"data_root={coco}/train2017", "--work-dir", str(tmp_path), *resume]
+    monkeypatch.setattr(sys, "argv", ["train", *ARGUMENTS, *options])
+    with pytest.raises(SystemExit, match=rf"{tmp_path / name} is .*; move it away, or choose"):
+        main("", prepare)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["record.json", "last_checkpoint", "losses.csv", "config"])
+def test_a_file_that_may_not_be_read_is_named(name, coco, tmp_path, monkeypatch):
+    path = Path(ARGUMENTS[0]) if name == "config" else tmp_path / name
+    if name != "config":
+        path.write_text("epoch_1.pth")
+    forbid(monkeypatch, path)
+    options = [f"data_root={coco}/train2017", "--work-dir", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["train", *ARGUMENTS, *options])
+    with pytest.raises(SystemExit, match=rf"^error: {path} may not be read .* chmod u\+r {path}"):
         main("", prepare)
 
 

@@ -145,6 +145,9 @@ def images(coco):
 
 
 def test_the_detector_is_that_of_the_checkpoint(a_run):
+    (a_run / "last_checkpoint").rename(a_run / "kept")
+    model, cfg = load_detector(a_run, "cpu")  # the newest whole one, as for --resume
+    (a_run / "kept").rename(a_run / "last_checkpoint")
     model, cfg = load_detector(a_run, "cpu")
     saved = torch.load(a_run / "epoch_1.pth", weights_only=True)["state_dict"]
     assert cfg.method == "loco" and not model.training
@@ -201,8 +204,11 @@ def test_crowds_are_left_out_of_the_ground_truth(coco, images, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda run: (run / "last_checkpoint").unlink(), "is not the folder of a run"),
-        (lambda run: (run / "epoch_1.pth").unlink(), "names epoch_1.pth, which is not there"),
+        (
+            lambda run: [path.unlink() for path in (run / "last_checkpoint", run / "epoch_1.pth")],
+            "has no checkpoint, so it is not the folder of a run",
+        ),
+        (lambda run: (run / "epoch_1.pth").unlink(), r"no checkpoint at .*epoch_1\.pth"),
         (
             lambda run: (run / "mask_rcnn_loco.py").unlink(),
             r"no config in .*, so nobody knows what epoch_1\.pth is",

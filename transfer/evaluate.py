@@ -22,7 +22,7 @@ from mmengine.model import is_model_wrapper
 from pretrain.running.atomic_files import AtomicRunner
 from pretrain.running.launch import load_config
 from pretrain.running.processes import join_processes
-from pretrain.running.resume import LAST
+from pretrain.running.resume import last_checkpoint
 from results.environment import git_commit, package_versions, processor
 from results.protocol import incomplete
 from results.record import FILE_NAME, RunRecord, sha256_file, write_atomically
@@ -101,12 +101,12 @@ def update_record(
     if not (folder / FILE_NAME).is_file():
         raise FileNotFoundError(f"--record: {folder} has no {FILE_NAME}; the run has not finished")
     record = RunRecord.read(folder / FILE_NAME)
-    last = Path((folder / LAST).read_text().strip()).name
+    last = last_checkpoint(folder)
     if hashlib.sha256(meta["config_text"].encode()).hexdigest() != record.config_hash:
         raise ValueError(f"--record: {folder / FILE_NAME} is of another run than {path.name}")
-    if path.name != last:
+    if last is None or path.name != last.name:
         raise ValueError(
-            f"--record: a record has the figures of the end of its run; evaluate {folder / last}"
+            f"--record: a record has the figures of the end of its run; evaluate {last}"
         )
     write_atomically(folder / PER_CATEGORY, json.dumps(per_category, indent=2).encode())
     artifacts = record.artifacts | {"per_category": PER_CATEGORY}

@@ -17,7 +17,7 @@ from mmengine.registry import Registry
 from torch import nn
 
 from pretrain.running.launch import config_text
-from pretrain.running.resume import LAST, differences, read_meta
+from pretrain.running.resume import differences, last_checkpoint, read_meta
 from transfer import backbones  # noqa: F401  # registers ours
 from transfer.dumped_config import read_dumped
 
@@ -124,12 +124,12 @@ def load_detector(run: Path, device: str) -> tuple[nn.Module, Config]:
         FileNotFoundError: the folder is not a run's, or has lost a part.
         ValueError: the checkpoint is damaged, or no config in the folder is its own.
     """
-    if not (run / LAST).is_file():
+    path = last_checkpoint(run)
+    if path is None:
         raise FileNotFoundError(
-            f"{run} has no {LAST}, so it is not the folder of a run; name the --work-dir of one "
-            "(work_dirs/NAME_OF_CONFIG where none was given)"
+            f"{run} has no checkpoint, so it is not the folder of a run; name the --work-dir of "
+            "one (work_dirs/NAME_OF_CONFIG where none was given)"
         )
-    path = run / Path((run / LAST).read_text(errors="replace").strip()).name
     cfg = stored_config(run, path)
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
     load_weights(model, path)
@@ -152,8 +152,6 @@ def stored_config(run: Path, path: Path) -> Config:
         FileNotFoundError: the checkpoint or the config is not there.
         ValueError: one is damaged, they differ, or a ``type`` is none of the registered ones.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{run / LAST} names {path.name}, which is not there")
     register_all_modules()
     then = _config_in(read_meta(path), path)
     faults = []

@@ -31,8 +31,8 @@ def settle(attempt: Callable[[], Facts]) -> None:
     fault = ""
     try:
         facts = attempt()
-    except (ValueError, FileNotFoundError) as error:
-        fault = str(error)
+    except (ValueError, OSError) as error:
+        fault = words_of(error)
     found: list[tuple[str, str, Facts]] = all_gather_object((socket.gethostname(), fault, facts))
     hosts = [host for host, _, _ in found]
     faults = [fault for _, fault, _ in found]
@@ -45,6 +45,13 @@ def settle(attempt: Callable[[], Facts]) -> None:
             f"the {len(found)} processes would not compute the same run; give them the same "
             "config, data, code and packages:\n  " + "\n  ".join([*differing[:SHOWN], *more])
         )
+
+
+def words_of(error: ValueError | OSError) -> str:
+    """What an error says; the system's own without its number, with the file first."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def differences(facts: Sequence[Facts], hosts: Sequence[str]) -> list[str]:

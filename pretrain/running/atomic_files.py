@@ -3,14 +3,19 @@
 Checkpoints with ``backend_args={"backend": "atomic"}``, the config with :class:`AtomicRunner`.
 """
 
+import logging
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mmengine.dist import master_only
 from mmengine.fileio import LocalBackend, register_backend
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-from results.record import NotWritten, write_atomically
+from results.record import write_atomically
 
 
 @register_backend("atomic")
@@ -23,29 +28,44 @@ class AtomicFiles(LocalBackend):
         Raises:
             NotWritten: no room, no right, or another fault of the file system.
         """
-        folder = Path(filepath).parent
+        write_atomically(filepath, obj)
+        descriptor = os.open(Path(filepath).parent, os.O_RDONLY)
         try:
-            write_atomically(filepath, obj)
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)  # the new name, before an older checkpoint is removed
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise NotWritten(
-                f"{error}; the same command with --resume continues from the checkpoint before"
-            ) from error
+            os.fsync(descriptor)  # the new name, before an older checkpoint is removed
+        finally:
+            os.close(descriptor)
 
 
 class AtomicRunner(Runner):
-    """mmengine's Runner, but for the config that it leaves in the work folder.
+    """mmengine's Runner, but for the config and the log that it leaves in the work folder.
 
-    mmengine empties the file first and then takes a while to put the text into shape; a run that
-    was killed meanwhile had no config any more, and nobody could load its detector.
+    mmengine empties the config first and then takes a while to put the text into shape; a run that
+    was killed meanwhile had no config any more, and nobody could load its detector. And a log that
+    cannot be written is told of once, not with a traceback for every line.
     """
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """mmengine's, whose file may become unwritable."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.handleError = told_once(handler)  # type: ignore[method-assign, assignment]
+        return logger
 
     @master_only
     def dump_config(self) -> None:
         """The resolved config, under the name of the file that it was read from."""
         name = Path(self.cfg.filename or f"{self.timestamp}.py").name
         AtomicFiles().put(self.cfg.pretty_text.encode(), Path(self.work_dir) / name)
+
+
+def told_once(handler: logging.FileHandler) -> Callable[[logging.LogRecord], None]:
+    """What a handler does where it cannot write: say so the first time, then leave it."""
+    faults: list[str] = []
+
+    def tell(record: logging.LogRecord) -> None:
+        faults.append(str(sys.exc_info()[1]))
+        if len(faults) == 1:
+            print(f"warning: cannot write {handler.baseFilename}: {faults[0]}", file=sys.stderr)
+
+    return tell

@@ -14,18 +14,25 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 from pretrain.images.two_views import TooManyUnreadable
-from pretrain.running.agreement import Facts, facts_of, settle
+from pretrain.running.agreement import Facts, facts_of, settle, words_of
 from pretrain.running.atomic_files import AtomicRunner
-from pretrain.running.numbers import FiniteNumbers, NotFinite, last_good
+from pretrain.running.numbers import FiniteNumbers, NotFinite
 from pretrain.running.options import Options, merge
 from pretrain.running.orphans import end_children_with_this_process
 from pretrain.running.processes import join_processes
 from pretrain.running.refresh import refresh_tables
-from pretrain.running.resume import LAST, checkpoint_to_resume
+from pretrain.running.resume import (
+    LAST,
+    check_files,
+    checkpoint_to_resume,
+    last_good,
+    refuse_existing,
+)
 from pretrain.running.torchrun import leave_status
 from pretrain.running.try_again import try_again_on_sigterm
 from pretrain.running.watchdog import Progress, Watchdog
-from results.record import FILE_NAME, RunRecord, remove_partials
+from pretrain.stored_tensors import check_readable
+from results.record import FILE_NAME, RunRecord, remove_partials, write_atomically
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 # Where and how a run is carried out, not what is run: left out of the config's hash.
@@ -122,8 +129,9 @@ class Start:
         """
         self.cfg = load_config(self.args)
         data = self.prepare(self.cfg, self.world_size)
-        folder, resume = Path(self.cfg.work_dir), bool(self.args.resume)
-        self.finished = is_finished(folder, config_hash(self.cfg), resume)
+        folder = Path(self.cfg.work_dir)
+        check_files(folder)
+        self.finished = is_finished(folder, config_hash(self.cfg))
         if self.finished:
             print(f"{folder} holds the finished run of this config; nothing to do", flush=True)
         return facts_of(config_text(self.cfg), data) | {"finished already": str(self.finished)}
@@ -135,16 +143,25 @@ class Start:
             What has to be equal in all processes.
 
         Raises:
-            ValueError, FileNotFoundError: another run is at work there, or from
-                :func:`pretrain.running.resume.checkpoint_to_resume`.
+            ValueError, OSError: another run is at work there, or from
+                :func:`pretrain.running.resume.checkpoint_to_resume` and ``refuse_existing``.
         """
         if self.finished:
             return {}
         cfg, folder = self.cfg, Path(self.cfg.work_dir)
         self.lock = lock_folder(folder) if is_main_process() else None
         if not self.args.resume:
+            refuse_existing(folder)
             return {}
         found = checkpoint_to_resume(folder, self.args.resume, config_text(cfg), self.world_size)
+        if is_main_process():
+            print(
+                f"continues from {found}"
+                if found
+                else f"no checkpoint in {folder} yet: begins anew"
+            )
+            if found and self.args.resume == LAST and not (folder / LAST).exists():
+                write_atomically(folder / LAST, str(found).encode())
         cfg.resume = found is not None
         cfg.load_from = str(found) if found else cfg.get("load_from")
         return {"continues from": str(found)}
@@ -159,6 +176,8 @@ def train(cfg: Config, watchdog: Watchdog | None) -> None:
         runner = AtomicRunner.from_cfg(cfg)
     except ValueError as error:  # an option that the model cannot honour
         sys.exit(f"error: {error}" if is_main_process() else 1)
+    except OSError as error:  # in one: no room for the config, or for the log
+        sys.exit(f"error: {words_of(error)}")
     runner.register_hook(FiniteNumbers())
     if watchdog:
         runner.register_hook(Progress(watchdog))
@@ -168,7 +187,7 @@ def train(cfg: Config, watchdog: Watchdog | None) -> None:
         sys.exit(f"error: {error}" if is_main_process() else 1)
     except (OSError, TooManyUnreadable) as error:  # in one: a full disk, files that have vanished
         words = str(error).rpartition(f"{type(error).__name__}: ")[2]  # no worker's traceback
-        sys.exit(f"error: {words.strip()}. {last_good(runner)}")
+        sys.exit(f"error: {words.strip()}. {last_good(Path(cfg.work_dir))}")
     except SystemExit as stop:
         if isinstance(stop.code, int):  # told to stop, and saved
             leave_status(stop.code)
@@ -177,7 +196,7 @@ def train(cfg: Config, watchdog: Watchdog | None) -> None:
         raise
     except RuntimeError as error:
         if watchdog and (missing := watchdog.missing()):
-            sys.exit(f"error: {missing}. {last_good(runner)} ({error})")
+            sys.exit(f"error: {missing}. {last_good(Path(cfg.work_dir))} ({error})")
         raise
 
 
@@ -185,11 +204,12 @@ def load_config(args: argparse.Namespace) -> Config:
     """The config file with the command line's changes.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError, PermissionError: there is no such file, or it may not be read.
         ValueError: an option names something that the config does not have.
     """
     if not Path(args.config).is_file():
         raise FileNotFoundError(f"no config at {args.config}; the configs are under {CONFIGS}")
+    check_readable(Path(args.config))
     cfg = Config.fromfile(args.config)
     merge(cfg, args.cfg_options or {}, args.config)
     cfg.config_file = args.config
@@ -218,23 +238,19 @@ def config_text(cfg: Config) -> str:
     return json.dumps(content, sort_keys=True, default=str)
 
 
-def is_finished(work_dir: Path, digest: str, resume: bool) -> bool:
-    """Whether the folder holds this very run, finished; refuse to run over another one.
+def is_finished(work_dir: Path, digest: str) -> bool:
+    """Whether the folder holds this very run, finished.
 
     Raises:
-        ValueError: the folder holds another run, or an unfinished one and ``resume`` is off.
+        ValueError: it holds another one, or a record that cannot be read.
     """
+    path = work_dir / FILE_NAME
+    if not path.is_file():
+        return False
     mends = f"choose another --work-dir, or remove {work_dir}"
-    if (work_dir / FILE_NAME).is_file():
-        record = RunRecord.read(work_dir / FILE_NAME)
-        if record.config_hash != digest:
-            raise ValueError(f"{work_dir} holds a finished run of another config; {mends}")
-        return True
-    if (work_dir / LAST).is_file() and not resume:
-        raise ValueError(
-            f"{work_dir} holds an unfinished run; add --resume to continue it, {mends}"
-        )
-    return False
+    if RunRecord.read(path).config_hash != digest:
+        raise ValueError(f"{work_dir} holds a finished run of another config; {mends}")
+    return True
 
 
 def lock_folder(work_dir: Path) -> TextIO:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from pretrain.images.image_lists import some_of
-from pretrain.running.resume import LAST
+from pretrain.running.resume import last_good
 from results.record import write_atomically
 
 BAD_BATCH = "bad_batch.json"  # in the work folder; of rank 1: bad_batch_rank1.json
@@ -68,7 +68,7 @@ class FiniteNumbers(Hook):
             told = [f"the losses are finite, but the step's weights are not: {some_of(names)}"]
         raise NotFinite(
             f"iteration {runner.iter + 1}, epoch {runner.epoch + 1}: {'; '.join(told)}. "
-            f"{last_good(runner)} The batch's images, learning rate and seed are in "
+            f"{last_good(Path(runner.work_dir))} The batch's images, learning rate and seed are in "
             f"{Path(runner.work_dir) / BAD_BATCH}. A continued run meets the same batch and the "
             "same numbers: look at these images, or start anew in another --work-dir with a lower "
             "base_lr or a longer warm-up"
@@ -85,7 +85,7 @@ class FiniteNumbers(Hook):
         if names := bad_tensors({**checkpoint["state_dict"], **momentum}.items()):
             raise NotFinite(
                 f"iteration {runner.iter + 1}: nothing saved, since these hold NaN or infinity: "
-                f"{some_of(names)}. {last_good(runner)}"
+                f"{some_of(names)}. {last_good(Path(runner.work_dir))}"
             )
 
 
@@ -102,15 +102,6 @@ def bad_tensors(named: Iterable[tuple[str, Any]]) -> list[str]:
         return []
     finite = torch.stack([tensor.isfinite().all().cpu() for tensor in tensors.values()])
     return [name for name, fine in zip(tensors, finite.tolist(), strict=True) if not fine]
-
-
-def last_good(runner: Runner) -> str:
-    """What can be continued from, as a sentence."""
-    pointer = Path(runner.work_dir) / LAST
-    if not pointer.is_file():
-        return "No checkpoint was saved before it."
-    path = pointer.parent / Path(pointer.read_text().strip()).name
-    return f"The last good checkpoint is {path}: the same command with --resume continues from it."
 
 
 def write_bad_batch(

@@ -4,14 +4,142 @@ import json
 import re
 import zipfile
 import zlib
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pretrain.stored_tensors import read_stored
+from pretrain.images.image_lists import some_of
+from pretrain.stored_tensors import check_readable, read_stored
+from results.record import FILE_NAME
 
 LAST = "last_checkpoint"  # a file that names the newest checkpoint
+LOSSES, BACKBONE, BEST = "losses.csv", "backbone.safetensors", "best_*.pth"  # see pretrain.hooks
+READ = (FILE_NAME, LAST, LOSSES)  # at a start
+PICTURES = "pictures"  # a folder, see transfer.hooks
+SUFFIXES = (".pth", ".safetensors", ".json", ".py", ".csv")
+SAVED = re.compile(r"(epoch|iter)_(\d+)\.pth")
+ANEW = "start anew in another --work-dir"
 MAX_FAULTS = 50  # differences named in an error
 _KINDS = {"iter": int, "world_size": int, "config_text": str}  # of what every checkpoint says
+
+
+def last_checkpoint(work_dir: Path) -> Path | None:
+    """The checkpoint that LAST names; where that file is missing, the newest that is whole.
+
+    Returns:
+        None where the folder has none.
+
+    Raises:
+        FileNotFoundError: the one that LAST names is gone.
+        PermissionError: a file may not be read.
+        ValueError: LAST names no file, or no checkpoint is whole.
+    """
+    pointer = work_dir / LAST
+    if not pointer.exists():
+        found = newest_whole(work_dir)
+        if found is None and saved(work_dir):
+            raise ValueError(f"no checkpoint in {work_dir} is whole; {ANEW}")
+        return found
+    check_readable(pointer)
+    # By name, so that the folder can be moved; mmengine's format is a path.
+    named = pointer.read_text(errors="replace").strip()
+    path = work_dir / (Path(named).name or LAST)
+    if not named or not named.isprintable() or len(named) > 4096:
+        raise ValueError(f"{pointer} names no file; {_mend(work_dir, path)}")
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}; {_mend(work_dir, path)}")
+    return path
+
+
+def refuse_existing(work_dir: Path) -> None:
+    """Refuse to begin a run where one has left something that it would write over.
+
+    Raises:
+        ValueError: names what lies there, and the checkpoint to continue from.
+    """
+    if saved(work_dir) or (work_dir / LAST).exists():
+        raise ValueError(
+            f"{work_dir} holds an unfinished run. {last_good(work_dir)} Or choose another "
+            "--work-dir"
+        )
+    losses = work_dir / LOSSES
+    begun = losses.is_file() and losses.read_bytes().count(b"\n") > 1  # more than its header
+    refuse_results(work_dir, (BACKBONE, BEST, LOSSES) if begun else (BACKBONE, BEST))
+
+
+def refuse_results(work_dir: Path, patterns: Sequence[str]) -> None:
+    """Refuse to begin a run beside results of another one that cannot be continued.
+
+    Raises:
+        ValueError: a file matches one of ``patterns``.
+    """
+    found = sorted(path.name for pattern in patterns for path in work_dir.glob(pattern))
+    if found:
+        raise ValueError(
+            f"{work_dir} holds {some_of(found)} and no checkpoint to continue from; move "
+            "that away, or choose another --work-dir"
+        )
+
+
+def check_files(work_dir: Path) -> None:
+    """What a run reads and replaces in its folder has to be files that may be read.
+
+    Raises:
+        ValueError: a folder, pipe or device has the name of one.
+        PermissionError: one may not be read.
+    """
+    for path in work_dir.iterdir() if work_dir.is_dir() else ():
+        ours = path.name in (*READ, ".lock") or path.suffix in SUFFIXES
+        if path.name == PICTURES and not path.is_dir():
+            raise ValueError(f"{path} is no folder; move it away, or choose another --work-dir")
+        if ours and path.exists() and not path.is_file():
+            raise ValueError(
+                f"{path} is a folder, a pipe or a device, where a run keeps a file; move it away, "
+                "or choose another --work-dir"
+            )
+        if path.name in READ and path.exists():
+            check_readable(path)
+
+
+def saved(work_dir: Path) -> list[Path]:
+    """All checkpoints that a run can continue from, whole or not."""
+    found = work_dir.iterdir() if work_dir.is_dir() else ()
+    return [path for path in found if SAVED.fullmatch(path.name) and path.is_file()]
+
+
+def newest_whole(work_dir: Path, apart_from: Path | None = None) -> Path | None:
+    """The checkpoint of the latest iteration that is whole; times of files say nothing.
+
+    Raises:
+        PermissionError: one may not be read, so nobody knows.
+    """
+    known = []
+    for path in saved(work_dir):
+        if path != apart_from:
+            with suppress(ValueError):  # damaged
+                known.append((_meta(path)["iter"], path))
+    for _, path in sorted(known, reverse=True):
+        with suppress(ValueError):
+            read_meta(path)
+            return path
+    return None
+
+
+def last_good(work_dir: Path) -> str:
+    """What of a run that has ended can be continued, as a sentence. Reads it to its end."""
+    path: Path | None = None
+    try:
+        path = last_checkpoint(work_dir)
+        if path:
+            read_meta(path)
+    except ValueError as error:
+        return f"{error}; {_mend(work_dir, path)}." if path else f"{error}."
+    except OSError as error:
+        return f"{error}."
+    if path is None:
+        return "No checkpoint was saved before it."
+    return f"The last good checkpoint is {path}: the same command with --resume continues from it."
 
 
 def checkpoint_to_resume(
@@ -30,17 +158,13 @@ def checkpoint_to_resume(
 
     Raises:
         FileNotFoundError: the file is gone.
+        PermissionError: it may not be read.
         ValueError: it is damaged, or of another run; says what differs.
     """
-    path = Path(wanted)
-    if wanted == LAST:
-        if not (work_dir / LAST).is_file():
-            return None
-        # By name, so that the folder can be moved; mmengine's format is a path.
-        named = (work_dir / LAST).read_text(errors="replace").strip()
-        path = work_dir / (Path(named).name or LAST)
-        if not named or not named.isprintable() or len(named) > 4096:
-            raise ValueError(f"{work_dir / LAST} names no file; {_mend(work_dir, path)}")
+    path = last_checkpoint(work_dir) if wanted == LAST else Path(wanted)
+    if path is None:
+        refuse_results(work_dir, (BACKBONE, BEST))  # losses alone are of a run that had saved none
+        return None
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; {_mend(work_dir, path)}")
     try:
@@ -65,8 +189,10 @@ def read_meta(path: Path) -> dict[str, Any]:
     """What a checkpoint says of its run. Reads the whole file and compares its checksums.
 
     Raises:
+        FileNotFoundError, PermissionError: it is not there, or may not be read.
         ValueError: it is damaged, or not written by ``AtomicCheckpoint``.
     """
+    check_readable(path)
     try:
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
@@ -76,6 +202,11 @@ def read_meta(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
         # RuntimeError: an entry that is encrypted or packed in a way unknown here
         raise ValueError(f"{path} is damaged ({str(error)[:300]})") from error
+    return _meta(path)
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    """As :func:`read_meta`, without a look at the tensors."""
     meta = read_stored(path, mmap=True).get("meta")
     meta = meta if isinstance(meta, dict) else {}
     if odd := [name for name, kind in _KINDS.items() if type(meta.get(name)) is not kind]:
@@ -134,18 +265,13 @@ def leaves(value: Any, name: str = "") -> dict[str, Any]:
 
 def _mend(work_dir: Path, bad: Path) -> str:
     """Name the newest checkpoint that is whole, and how to continue from it."""
-    others = [
-        path
-        for path in work_dir.glob("*.pth")
-        if re.fullmatch(r"(epoch|iter)_\d+\.pth", path.name) and path != bad
-    ]
-    for path in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True):
-        try:
-            meta = read_meta(path)
-        except ValueError:
-            continue
-        return (
-            f"{path} is whole (iteration {meta['iter']}): continue from it with the same command "
-            f"and --resume {path}"
-        )
-    return f"no other checkpoint in {work_dir} is whole; remove {work_dir} and start anew"
+    try:
+        path = newest_whole(work_dir, apart_from=bad)
+    except PermissionError as error:
+        return str(error)
+    if path is None:
+        return f"no other checkpoint in {work_dir} is whole; {ANEW}"
+    return (
+        f"{path} is whole (iteration {_meta(path)['iter']}): continue from it with the same "
+        f"command and --resume {path}"
+    )

@@ -9,7 +9,6 @@ run is left to end.
 from __future__ import annotations
 
 import random
-import re
 import shutil
 import signal
 import sys
@@ -18,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pretrain.running.resume import LAST
+from pretrain.running.resume import last_checkpoint, read_meta
 from pretrain.running.try_again import TRY_AGAIN
 from reliability.files import meanings
 from reliability.moments import Moment, Writes, draw, wait_for
@@ -103,10 +102,12 @@ def kill(
 
 
 def iteration(folder: Path) -> int:
-    """Of the checkpoint that a run would continue from; 0 where there is none."""
-    last = folder / LAST
-    match = re.search(r"_(\d+)\.pth$", last.read_text()) if last.is_file() else None
-    return int(match[1]) if match else 0
+    """Of the checkpoint that a run would continue from; 0 where there is none that is whole."""
+    try:
+        last = last_checkpoint(folder)
+        return int(read_meta(last)["iter"]) if last else 0
+    except (OSError, ValueError):
+        return 0
 
 
 def one_run(
@@ -126,11 +127,14 @@ def one_run(
     kills: list[Kill] = []
     try:
         for moment, number in plan:
+            if kills:
+                place.spoil(folder)
             found = kill(place, base, folder, reference, moment, number, bool(kills), run)
             if found is None:
                 break
             kills.append(found)
         else:
+            place.spoil(folder)
             end(begin(place, base, folder, again=True))
     except RuntimeError as error:
         if not kills:

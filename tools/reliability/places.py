@@ -1,4 +1,4 @@
-"""The seven places where a kill may fall: what each is given, what a user types, how it goes on."""
+"""The places where a kill may fall: what each is given, what a user types, how it goes on."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ class Place:
     inputs: Callable[[Path], None]  # of base: makes what all runs share
     command: Callable[[Path, Path, bool], list[str]]  # of base, folder, whether it goes on
     older: Callable[[Path, Path], None] | None = None  # of base, folder: what lies there before
+    spoil: Callable[[Path], None] = lambda folder: None  # before it goes on: what a user loses
     environment: Callable[[Path, Path], Mapping[str, str]] = lambda base, folder: {}
     faults: Callable[[Path], list[str]] = lambda folder: []  # more that may be wrong in a folder
     needs: tuple[Place, ...] = ()  # whose undisturbed run is an input
@@ -86,6 +87,12 @@ def trainer(script: str, config: str, folder: Path, again: bool, options: list[s
 PRETRAINING = Place(
     "pretraining", scenes, pretrain, undisturbed=EVERY_1, saves=True,
     environment=lambda base, folder: {VARIABLE: "0"},
+)  # fmt: skip
+
+
+MISSING_POINTER = replace(
+    PRETRAINING, name="a missing pointer",
+    spoil=lambda folder: (folder / LAST).unlink(missing_ok=True),
 )  # fmt: skip
 
 
@@ -285,5 +292,7 @@ REPRODUCE = Place(
 
 PLACES = {
     place.name: place
-    for place in (PRETRAINING, TRANSFER, EVALUATION, PREPARATION, EXPORT, TABLES, REPRODUCE)
-}
+    for place in (
+        PRETRAINING, MISSING_POINTER, TRANSFER, EVALUATION, PREPARATION, EXPORT, TABLES, REPRODUCE,
+    )
+}  # fmt: skip

@@ -21,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pretrain.encoders import Encoder, build_encoder
+from pretrain.file_kinds import foreign, other_kind
 from pretrain.stored_tensors import read_stored, tensors_of
 from results.field_types import MAX_TEXT, conform
 from results.record import write_atomically
@@ -194,6 +195,12 @@ def _open(path: str | Path) -> Any:
             "(`bash tools/pretrain.sh CONFIG`, then WORK_DIR/backbone.safetensors). Name it with "
             "--cfg-options backbone_file=FILE"
         )
+    kind = other_kind(path) or "a file of torch.save"
+    if kind not in ("a safetensors file", "an empty file", "of an unknown kind"):
+        raise ValueError(
+            f"{path} is {kind}; expected a backbone file. `python -m pretrain.export checkpoint "
+            "WORK_DIR/epoch_N.pth --out FILE` makes one"
+        )
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
@@ -282,8 +289,10 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path) -> Provenance:
     meta = content.get("meta")
     stored = meta.get("provenance") if isinstance(meta, dict) else None
     if not isinstance(stored, dict):
+        ours = isinstance(meta, dict) and "config_text" in meta
+        kind = "a checkpoint of another training" if ours else foreign(Path(checkpoint))
         raise ValueError(
-            f"{checkpoint} carries no provenance; expected a checkpoint that `bash "
+            f"{checkpoint} is {kind}: it carries no provenance; expected a checkpoint that `bash "
             "tools/pretrain.sh` wrote (WORK_DIR/epoch_N.pth)"
         )
     provenance = Provenance.of({"weights_sha256": "", **stored}, checkpoint)

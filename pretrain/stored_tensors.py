@@ -5,12 +5,15 @@ torch's own list. What is left is a file that asks for more memory than it has b
 entries, which ``torch.save`` never writes, and values that hold each other again and again.
 """
 
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from pretrain.file_kinds import foreign, other_kind, program_of
 
 MAX_VALUES = 1_000_000  # numbers, texts, lists and dicts beside the tensors; ours hold thousands
 
@@ -29,15 +32,13 @@ def read_stored(path: str | Path, mmap: bool = False) -> dict[str, Any]:
     """
     path = Path(path)
     check_readable(path)
+    if kind := other_kind(path):
+        raise ValueError(f"{path} is {kind}; expected a file that torch.save wrote")
     try:
         _refuse_packed(path)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # torch and the pickle machine raise of every kind
-        reason = str(error).partition("\n")[0][:300]
-        raise ValueError(
-            f"{path} is damaged, or holds more than tensors and plain values "
-            f"({type(error).__name__}: {reason}); copy it again"
-        ) from error
+        raise ValueError(f"{path} {_why(error, path)}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected a dict")
     if not _is_bounded(content):
@@ -79,6 +80,19 @@ def tensors_of(found: Any, path: str | Path, prefix: str = "") -> dict[str, torc
 
 
 DENSE = (torch.strided, "cpu")
+
+
+def _why(error: Exception, path: Path) -> str:
+    """Of torch's page of words, which advise to run what the file holds, the class it refused."""
+    if refused := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        known = f"is {foreign(path)}: it " if program_of(path) else ""
+        return (
+            f"{known}holds a {refused[1][:100]}, and only tensors and plain values are read, so "
+            "that nothing in a file is run"
+        )
+    reason = str(error).partition(". ")[0][:200]
+    reason = reason if reason.isprintable() else type(error).__name__
+    return f"is damaged ({reason}); copy it again"
 
 
 def _refuse_packed(path: Path) -> None:

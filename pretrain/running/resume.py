@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pretrain.file_kinds import foreign, other_kind
 from pretrain.images.image_lists import some_of
 from pretrain.stored_tensors import check_readable, read_stored
 from results.record import FILE_NAME
@@ -193,6 +194,8 @@ def read_meta(path: Path) -> dict[str, Any]:
         ValueError: it is damaged, or not written by ``AtomicCheckpoint``.
     """
     check_readable(path)
+    if kind := other_kind(path, takes_old=False):
+        raise ValueError(f"{path} is {kind}; expected epoch_N.pth or iter_N.pth of a run")
     try:
         with zipfile.ZipFile(path) as archive:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
@@ -211,7 +214,8 @@ def _meta(path: Path) -> dict[str, Any]:
     meta = meta if isinstance(meta, dict) else {}
     if odd := [name for name, kind in _KINDS.items() if type(meta.get(name)) is not kind]:
         raise ValueError(
-            f"{path} does not say {', '.join(sorted(odd))}: another program or version wrote it"
+            f"{path} is {foreign(path)}, or of another version (it does not say "
+            f"{', '.join(sorted(odd))}); expected epoch_N.pth or iter_N.pth of a run"
         )
     return meta
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from results.field_types import conform, shown
 from results.load import FOOTPRINTS, Problem
+from results.record import regular_file
 
 Report = dict[str, Any]
 
@@ -43,7 +44,7 @@ def load_footprints(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Repor
     """
     reports: list[Report] = []
     problems: list[Problem] = []
-    files = (file for path in paths for file in _find(Path(path)))
+    files = (file for path in paths for file in _find(Path(path), problems))
     for file in dict.fromkeys(files):
         try:
             reports += [report | {"path": str(file)} for report in read_footprints(file)]
@@ -60,7 +61,7 @@ def read_footprints(path: str | os.PathLike[str]) -> list[Report]:
         OSError: it cannot be read.
         ValueError: it is no report; names the file and says what is missing.
     """
-    if Path(path).stat().st_size > MAX_BYTES:
+    if regular_file(path).stat().st_size > MAX_BYTES:
         raise ValueError(f"{path}: larger than {MAX_BYTES >> 20} MiB; expected a footprint report")
     try:
         content = json.loads(Path(path).read_bytes())
@@ -101,14 +102,16 @@ def _preference(report: Report) -> tuple[Any, ...]:
     return (report["precision"] == "float32", images, report["path"])
 
 
-def _find(root: Path) -> Iterator[Path]:
-    if root.is_file() and root.match(FOOTPRINTS):
+def _find(root: Path, problems: list[Problem]) -> Iterator[Path]:
+    if root.match(FOOTPRINTS) and root.exists() and not root.is_dir():
         yield root
     for folder, subfolders, files in os.walk(root):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(files):
             file = Path(folder, name)
-            if file.match(FOOTPRINTS) and not file.is_symlink():
+            if file.match(FOOTPRINTS) and file.is_symlink():
+                problems.append(Problem("bad", str(file), "a link or not a plain file; not read"))
+            elif file.match(FOOTPRINTS):
                 yield file
 
 

@@ -108,11 +108,11 @@ def artifact_path(record_path: str | os.PathLike[str], relative: object) -> Path
 
 
 def _find(root: Path, problems: list[Problem]) -> Iterator[Path]:
-    if root.is_file():
+    if root.exists() and not root.is_dir():
         if not root.match(FOOTPRINTS):
             yield root
         return
-    if not root.is_dir():
+    if not root.exists():
         problems.append(Problem("bad", shown(str(root))[1:-1], "no such file or folder"))
         return
 

@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import typing
 from contextlib import suppress
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ class RunRecord:
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> RunRecord:
         """Read and check a record; a ValueError names the file, what was found and expected."""
-        if Path(path).stat().st_size > MAX_BYTES:
+        if regular_file(path).stat().st_size > MAX_BYTES:
             raise ValueError(f"{path}: larger than {MAX_BYTES >> 20} MiB; expected a run record")
         try:
             content = json.loads(Path(path).read_bytes(), parse_constant=_refuse_constant)
@@ -145,10 +146,28 @@ class RunRecord:
             raise ValueError(f"{path}: {error}") from error
 
 
+def regular_file(path: str | os.PathLike[str]) -> Path:
+    """The path of a file that can be read to its end, or of a link to one.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ValueError: a folder, or a named pipe, socket or device, on which a reader could wait for
+            ever.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        found = next((name for name, is_one in _KINDS.items() if is_one(mode)), "device")
+        raise ValueError(f"{path}: is a {found}, expected a file")
+    return Path(path)
+
+
+_KINDS = {"folder": stat.S_ISDIR, "named pipe": stat.S_ISFIFO, "socket": stat.S_ISSOCK}
+
+
 def sha256_file(path: str | os.PathLike[str]) -> str:
     """Hex SHA-256 of a file's bytes, read in pieces."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open(regular_file(path), "rb") as file:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()

@@ -28,7 +28,7 @@ from results.figure_files import write_figure
 from results.labels import METHODS, backbone_label, rank
 from results.load import Problem, artifact_path
 from results.plots import tsne_panels
-from results.record import write_atomically
+from results.record import regular_file, write_atomically
 
 SEED = 0  # the start is the principal components', so little is left to it
 PERPLEXITY = 30  # scikit-learn's default; the paper does not say
@@ -163,8 +163,8 @@ def _key(content: bytes, shape: tuple[int, int]) -> str:
 def _read_places(file: Path, images: int) -> np.ndarray | None:
     """(N, 2) as `embed` has kept them, a digest behind; None where they are not, or damaged."""
     try:
-        content = file.read_bytes()
-    except OSError:
+        content = regular_file(file).read_bytes()
+    except (OSError, ValueError):
         return None
     kept, digest = content[:-32], content[-32:]
     if hashlib.sha256(kept).digest() != digest or len(kept) != images * 2 * PLACE.itemsize:

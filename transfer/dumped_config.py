@@ -9,6 +9,8 @@ import ast
 from pathlib import Path
 from typing import Any
 
+from results.record import regular_file
+
 MAX_BYTES = 16 << 20
 MAX_DEPTH = 50  # of brackets in each other
 
@@ -19,7 +21,7 @@ def read_dumped(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is no dump; names it and the line at fault.
     """
-    if path.stat().st_size > MAX_BYTES:
+    if regular_file(path).stat().st_size > MAX_BYTES:
         raise ValueError(f"{path} is larger than {MAX_BYTES >> 20} MiB; expected a dumped config")
     try:
         statements = ast.parse(path.read_bytes()).body

@@ -15,6 +15,8 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+from results.record import regular_file
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # whatever the files are called
 ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # EXIF's
 WORKERS = 16  # threads; most of their time they wait for the disk or the network
@@ -48,7 +50,8 @@ def check_sizes(folder: Path, images: Sequence[dict[str, Any]], progress: bool =
 
 def _fault(folder: Path, entry: dict[str, Any]) -> str | None:
     try:
-        with Image.open(os.path.join(folder, entry["file_name"]), formats=FORMATS) as image:
+        path = regular_file(os.path.join(folder, entry["file_name"]))
+        with Image.open(path, formats=FORMATS) as image:
             turned = "exif" in image.info and image.getexif().get(ORIENTATION) in QUARTER_TURNS
             width, height = image.size[::-1] if turned else image.size
     except Exception as error:  # Pillow raises of every kind

@@ -7,6 +7,7 @@ its number), and the bare label id marks a group that nobody could tell apart: a
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from PIL import Image, ImageFile
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from results.record import write_atomically
+from results.record import regular_file, write_atomically
 from transfer.annotation_file import is_writable
 
 SPLITS = ("train", "val")
@@ -165,7 +166,7 @@ def _open(path: Path) -> np.ndarray:
 def _png(path: Path, archive: str) -> Iterator[ImageFile.ImageFile]:
     """A PNG file, of no other format and of no size that nobody photographs."""
     try:
-        with Image.open(path, formats=("PNG",)) as image:
+        with Image.open(regular_file(path), formats=("PNG",)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels")
             yield image
@@ -213,11 +214,11 @@ def _is_up_to_date(target: Path, source: str, pairs: list[tuple[Path, Path]]) ->
     if not target.exists():
         return False
     try:
-        found = json.loads(target.read_bytes())["info"]["source"]
+        found = json.loads(regular_file(target).read_bytes())["info"]["source"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{target} was not written by this command, and is not overwritten. "
             f"Move it away: mv {target} {target}.old"
         ) from error
     newest = max(path.stat().st_mtime for path, _ in pairs)
-    return bool(found == source and target.stat().st_mtime >= newest)
+    return bool(found == source and newest <= target.stat().st_mtime <= time.time())

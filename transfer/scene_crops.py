@@ -17,6 +17,7 @@ from typing import Any
 
 from PIL import Image
 
+from results.record import regular_file
 from transfer.annotation_file import read_annotations
 
 SPLITS = {"train2017": "train", "val2017": "val"}
@@ -63,7 +64,7 @@ def write_crops(scenes: Path, out: Path) -> Counter[str]:
 
 def crop(path: Path, box: list[Any]) -> Image.Image:
     """The square around a box (x, y, width, height in pixels), moved into the picture."""
-    with Image.open(path) as picture:
+    with Image.open(regular_file(path)) as picture:
         x, y, width, height = box
         side = min(round(MARGIN * max(width, height)), *picture.size)
         left = min(max(0, round(x + width / 2 - side / 2)), picture.width - side)

@@ -19,6 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from results.record import regular_file
 from transfer.scene_drawing import DRAWING_VERSION, Instance, Scene, draw_scene
 from transfer.scene_formats import write_cityscapes_split, write_coco_split
 from transfer.scene_shapes import CATEGORIES
@@ -140,7 +141,7 @@ def _finished(root: Path, wanted: dict[str, Any]) -> SceneFolder | None:
         return None
     mend = f"Choose another folder, or delete this one: rm -r {root}"
     try:
-        card = json.loads((root / CARD).read_text(encoding="utf-8"))
+        card = json.loads(regular_file(root / CARD).read_text(encoding="utf-8"))
         found, fingerprint, files = card["parameters"], card["fingerprint"], set(card["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{root} exists and was not written by transfer.scenes. {mend}") from error

@@ -18,6 +18,8 @@ from matplotlib.path import Path as Line
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
+from results.record import regular_file
+
 LABELS = {
     "simclr": "SimCLR",
     "simclr_checkpoint": "SimCLR, recomputed",
@@ -182,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("out", type=Path, metavar="OUT.png")
     args = parser.parse_args(arguments)
     try:
-        figure = memory_against_time(json.loads(args.report.read_text()))
+        figure = memory_against_time(json.loads(regular_file(args.report).read_text()))
     except (OSError, ValueError) as error:
         parser.error(f"{args.report}: {error}")
     args.out.parent.mkdir(parents=True, exist_ok=True)

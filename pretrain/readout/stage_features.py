@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from pretrain.images.labelled_images import LabelledImages
 from pretrain.readout.frozen_encoder import FrozenEncoder, Stages
-from results.record import write_atomically
+from results.record import regular_file, write_atomically
 
 MANIFEST = "features.json"
 MAX_WORKERS = 8  # of a process
@@ -74,7 +74,8 @@ class StageFeatures(Dataset):
                 write_atomically(self.folder / MANIFEST, json.dumps(of, indent=2).encode())
             barrier()
         self.arrays = {
-            stage: np.load(_file(self.folder, stage), mmap_mode="r") for stage in self.stages
+            stage: np.load(regular_file(_file(self.folder, stage)), mmap_mode="r")
+            for stage in self.stages
         }
 
     def __len__(self) -> int:

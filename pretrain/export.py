@@ -24,10 +24,11 @@ from pretrain.encoders import Encoder, build_encoder
 from pretrain.file_kinds import foreign, other_kind
 from pretrain.stored_tensors import read_stored, tensors_of
 from results.field_types import MAX_TEXT, conform
-from results.record import write_atomically
+from results.protocol import SUPERVISED, is_published
+from results.record import sha256_file, write_atomically
 
 FORMAT = "loco-transfer backbone"
-FORMAT_VERSION = 2  # 1 had no settings
+FORMAT_VERSION = 3  # 1 had no settings, 2 no source_sha256
 MAX_FAULTS = 50  # tensors named in an error
 MAX_DEVIATIONS = 100  # of a pretraining; a run record has to hold them
 # RGB in 0..1; the same in pretraining and transfer (our choice)
@@ -51,6 +52,7 @@ class Provenance:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     weights_sha256: str = ""
+    source_sha256: str = ""  # of the file that somebody else published; "": ours
     settings: dict[str, Any] = field(default_factory=dict)  # units, decoder, ...; {}: not known
     format: str = FORMAT
     format_version: int = FORMAT_VERSION
@@ -213,8 +215,9 @@ def _open(path: str | Path) -> Any:
 def _parse(metadata: Mapping[str, str] | None, path: str | Path) -> Provenance:
     metadata = metadata or {}
     names = {each.name for each in fields(Provenance)}
-    if metadata.get("format_version") == "1":
-        metadata = {**metadata, "settings": "{}"}
+    if (version := metadata.get("format_version")) in ("1", "2"):
+        settings = {"settings": "{}"} if version == "1" else {}
+        metadata = {**metadata, **settings, "source_sha256": '""'}
     missing = sorted(names - metadata.keys())
     if missing:
         raise ValueError(
@@ -227,12 +230,20 @@ def _parse(metadata: Mapping[str, str] | None, path: str | Path) -> Provenance:
         raise ValueError(
             f"{path} is damaged: its provenance is no JSON ({error}); export or copy it again"
         ) from error
-    if values["format"] != FORMAT or values["format_version"] not in (1, FORMAT_VERSION):
+    if values["format"] != FORMAT or values["format_version"] not in (1, 2, 3):
         raise ValueError(
             f"{path} is {_some([values['format']])} version {_some([values['format_version']])}; "
             f"this release reads '{FORMAT}' up to version {FORMAT_VERSION}"
         )
-    return Provenance.of(values, path)
+    provenance = Provenance.of(values, path)
+    source = provenance.source_sha256
+    if provenance.method == "supervised" and not is_published(provenance.encoder, source):
+        raise ValueError(
+            f"{path} says that it is supervised, but not that it was made from a file that "
+            "torchvision published; make it again: `python -m pretrain.export torchvision "
+            f"resnet50-19c8e357.pth --out {path}`"
+        )
+    return provenance
 
 
 def _some(things: Iterable[object]) -> str:
@@ -275,7 +286,7 @@ _NUMBER = (lambda value: value is None or _is_whole(value), "a whole number or N
 _COLOUR = (_is_colour, "three numbers in 0..1, of red, green and blue")
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {  # of a provenance's values
     **dict.fromkeys(("method", "encoder", "dataset", "dataset_fingerprint", "format"), _TEXT),
-    **dict.fromkeys(("config_hash", "git_commit", "weights_sha256"), _TEXT),
+    **dict.fromkeys(("config_hash", "git_commit", "weights_sha256", "source_sha256"), _TEXT),
     **dict.fromkeys(("epochs", "seed", "format_version"), _NUMBER),
     **dict.fromkeys(("mean", "std"), _COLOUR),
     "deviations": (_is_texts, "a list of printable texts"),
@@ -287,20 +298,44 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path) -> Provenance:
     """A checkpoint of ``tools/pretrain.sh`` -> backbone file."""
     content = read_stored(checkpoint)
     meta = content.get("meta")
-    stored = meta.get("provenance") if isinstance(meta, dict) else None
+    meta = meta if isinstance(meta, dict) else {}
+    stored = meta.get("provenance")
     if not isinstance(stored, dict):
-        ours = isinstance(meta, dict) and "config_text" in meta
-        kind = "a checkpoint of another training" if ours else foreign(Path(checkpoint))
+        kind = (
+            "a checkpoint of another training"
+            if "config_text" in meta
+            else foreign(Path(checkpoint))
+        )
         raise ValueError(
             f"{checkpoint} is {kind}: it carries no provenance; expected a checkpoint that `bash "
             "tools/pretrain.sh` wrote (WORK_DIR/epoch_N.pth)"
         )
-    provenance = Provenance.of({"weights_sha256": "", **stored}, checkpoint)
+    defaults = {"weights_sha256": "", "source_sha256": ""}
+    provenance = Provenance.of({**defaults, **stored}, checkpoint)
+    planned = _planned(meta, checkpoint)
+    if provenance.epochs is not None and provenance.epochs < planned:
+        # 100 of 800 epochs are not the 100 epochs of the paper: the learning rate is still high.
+        cut = f"{provenance.epochs} of {planned} epochs, learning rate not decayed"
+        provenance = replace(provenance, deviations=(*provenance.deviations, cut))
+    provenance = replace(provenance, format_version=FORMAT_VERSION)
     encoder = _encoder_of(provenance, checkpoint)
     tensors = tensors_of(content.get("state_dict"), checkpoint, prefix="encoder.")
     check_tensors(encoder.state_dict(), tensors, checkpoint)
     encoder.load_state_dict(tensors)
     return write_backbone(encoder, out, provenance)
+
+
+def _planned(meta: Mapping[str, Any], path: str | Path) -> int:
+    """Of how many epochs a checkpoint's run was to be."""
+    try:
+        planned = json.loads(meta["config_text"])["train_cfg"]["max_epochs"]
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} does not say how many epochs its run was to have") from error
+    if not _is_whole(planned):
+        raise ValueError(
+            f"{path}: its run was to have {_some([planned])} epochs, expected a number"
+        )
+    return int(planned)
 
 
 def _encoder_of(provenance: Provenance, path: str | Path) -> Encoder:
@@ -313,6 +348,13 @@ def _encoder_of(provenance: Provenance, path: str | Path) -> Encoder:
 def import_torchvision(weights: str | Path, encoder_name: str, out: str | Path) -> Provenance:
     """torchvision's supervised ImageNet weights (``resnet50-19c8e357.pth``) -> backbone file."""
     stored = tensors_of(read_stored(weights), weights)
+    digest = sha256_file(weights)
+    if not is_published(encoder_name, digest):
+        expected = ", ".join(f"{name}-{sha256}.pth" for name, sha256 in SUPERVISED.items())
+        raise ValueError(
+            f"{weights} has sha256 {digest[:8]}... and is to be weights of {encoder_name}; only "
+            f"torchvision's {expected}, with that sha256, may be called supervised"
+        )
     tensors = {key: value for key, value in stored.items() if not key.startswith("fc.")}
     encoder = build_encoder(encoder_name)
     # Old files have no num_batches_tracked; nothing reads it while momentum is a constant.
@@ -322,7 +364,7 @@ def import_torchvision(weights: str | Path, encoder_name: str, out: str | Path) 
     check_tensors(encoder.state_dict(), tensors, weights)
     encoder.load_state_dict(tensors)
     provenance = Provenance.from_elsewhere("supervised", encoder_name, dataset="imagenet1k")
-    return write_backbone(encoder, out, provenance)
+    return write_backbone(encoder, out, replace(provenance, source_sha256=digest))
 
 
 def main() -> None:

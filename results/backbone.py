@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from results.protocol import is_published
+
 PRETRAINING_DATASET = "imagenet1k"  # section 5.1
 
 
@@ -15,10 +17,13 @@ def backbone_deviations(run: Mapping[str, Any]) -> tuple[str, ...]:
     Weights that do not name their pretraining dataset, or have no (possibly empty) list of
     deviations, count as deviating: nobody can tell.
     """
-    if run["method"] in ("random", "supervised"):
+    if run["method"] == "random":
         return ()
     provenance = (run["backbone"] or {}).get("provenance")
     provenance = provenance if isinstance(provenance, dict) else {}
+    if run["method"] == "supervised":
+        known = is_published(run["encoder"], provenance.get("source_sha256"))
+        return () if known else ("backbone: not known to be torchvision's published weights",)
     dataset = provenance.get("dataset")
     found = [] if dataset == PRETRAINING_DATASET else [_other_dataset(dataset)]
     if "deviations" not in provenance:

@@ -7,6 +7,17 @@ from typing import Any
 MAX_VALUE = 300  # characters of a value; a footnote below a table has to hold it
 
 
+# The files of torchvision that the supervised rows take, by the first digits of their sha256, which
+# stand in their names: resnet50-19c8e357.pth.
+SUPERVISED = {"resnet50": "19c8e357"}
+
+
+def is_published(encoder: object, sha256: object) -> bool:
+    """Whether a file of this sha256 has torchvision's supervised weights of an encoder."""
+    known = SUPERVISED.get(encoder) if isinstance(encoder, str) else None
+    return known is not None and isinstance(sha256, str) and sha256.startswith(known)
+
+
 def deviations(stated: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str, ...]:
     """In words, every point in which a run differs from its protocol.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from results.paper import TABLE2
+from results.protocol import SUPERVISED
 from results.record import RunRecord
 
 SHA = "0123456789abcdef" * 4
@@ -15,6 +16,8 @@ def make_record(**changes) -> RunRecord:
     """A LoCo transfer that follows Table 2's protocol, with `changes`."""
     method = changes.get("method", "loco")
     provenance = {"dataset": "imagenet1k", "deviations": [], "seed": 0}
+    if method == "supervised":
+        provenance = {"source_sha256": SUPERVISED["resnet50"] + SHA[8:]}
     fields = {
         "kind": "transfer",
         "method": method,

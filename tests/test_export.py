@@ -1,5 +1,9 @@
 """The backbone file: exact, strict, and readable by others."""
 
+import hashlib
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -10,11 +14,14 @@ from pretrain.export import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Provenance,
+    export_checkpoint,
     import_torchvision,
     load_backbone,
     read_provenance,
     write_backbone,
 )
+from results.backbone import backbone_deviations
+from results.protocol import SUPERVISED
 
 
 def provenance(encoder="resnet_tiny", method="loco"):
@@ -66,11 +73,11 @@ def test_a_file_of_format_version_1_says_nothing_of_settings(file):
     save_file(tensors, file, metadata | {"format_version": "1"})
     assert read_provenance(file).settings == {}
     load_backbone(build_encoder("resnet_tiny"), file)
-    save_file(tensors, file, metadata | {"format_version": "3"})
+    save_file(tensors, file, metadata | {"format_version": "4"})
     with pytest.raises(ValueError, match="settings missing"):
         read_provenance(file)
-    save_file(tensors, file, metadata | {"format_version": "3", "settings": "{}"})
-    with pytest.raises(ValueError, match=r"version 3; this release reads .* up to version 2"):
+    save_file(tensors, file, metadata | {"format_version": "4", "settings": "{}"})
+    with pytest.raises(ValueError, match=r"version 4; this release reads .* up to version 3"):
         read_provenance(file)
 
 
@@ -84,15 +91,91 @@ def test_torchvision_takes_it_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize("old", [True, False])
-def test_torchvisions_supervised_weights_come_in(tmp_path, old):
+def test_torchvisions_supervised_weights_come_in(tmp_path, old, monkeypatch):
     tensors = resnet50().state_dict()
     if old:  # resnet50-19c8e357.pth is from before num_batches_tracked
         tensors = {k: v for k, v in tensors.items() if not k.endswith("num_batches_tracked")}
     torch.save(tensors, tmp_path / "resnet50.pth")
+    digest = hashlib.sha256((tmp_path / "resnet50.pth").read_bytes()).hexdigest()
+    monkeypatch.setitem(SUPERVISED, "resnet50", digest[:8])
     import_torchvision(tmp_path / "resnet50.pth", "resnet50", tmp_path / "b.safetensors")
+    assert read_provenance(tmp_path / "b.safetensors").source_sha256 == digest
     encoder = build_encoder("resnet50")
     assert load_backbone(encoder, tmp_path / "b.safetensors").method == "supervised"
     assert torch.equal(encoder.layer3[5].conv2.weight, tensors["layer3.5.conv2.weight"])
+
+
+def test_no_other_weights_become_supervised(tmp_path, monkeypatch):
+    """torch.hub's rule: the digits in a published name begin the sha256 of the file."""
+    assert SUPERVISED == {"resnet50": "19c8e357"}  # resnet50-19c8e357.pth
+    source, out = tmp_path / "resnet50-19c8e357.pth", tmp_path / "b.safetensors"
+    torch.save(resnet50().state_dict(), source)
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    for encoder in ("resnet50", "resnet_tiny"):
+        with pytest.raises(ValueError) as error:
+            import_torchvision(source, encoder, out)
+        assert str(error.value) == (
+            f"{source} has sha256 {digest[:8]}... and is to be weights of {encoder}; only "
+            "torchvision's resnet50-19c8e357.pth, with that sha256, may be called supervised"
+        )
+    monkeypatch.setitem(SUPERVISED, "resnet_tiny", digest[:8])
+    with pytest.raises(ValueError, match=r"tensors in .* are not this encoder's"):
+        import_torchvision(source, "resnet_tiny", out)
+    assert not out.exists()
+
+
+def test_a_file_that_only_says_so_is_not_supervised(tmp_path, monkeypatch):
+    """Nor one of an earlier version, which asked nobody."""
+    path = tmp_path / "b.safetensors"
+    encoder = build_encoder("resnet_tiny")
+    says = Provenance.from_elsewhere("supervised", "resnet_tiny", dataset="imagenet1k")
+    write_backbone(encoder, path, says)
+    again = r"`python -m pretrain\.export torchvision resnet50-19c8e357\.pth --out"
+    for digest in ("", "5" * 64):
+        write_backbone(encoder, path, replace(says, source_sha256=digest))
+        for read in (read_provenance, lambda path: load_backbone(encoder, path)):
+            with pytest.raises(ValueError, match=f"not that it was made from a file .*{again}"):
+                read(path)
+    monkeypatch.setitem(SUPERVISED, "resnet_tiny", "55555555")
+    assert read_provenance(path).source_sha256 == "5" * 64
+
+
+@pytest.mark.parametrize(
+    ("epochs", "planned", "deviations"),
+    [
+        (100, 800, ("100 of 800 epochs, learning rate not decayed",)),
+        (0, 3, ("0 of 3 epochs, learning rate not decayed",)),  # iter_N.pth of the first
+        (799, 800, ("799 of 800 epochs, learning rate not decayed",)),
+        (100, 100, ()),
+    ],
+)
+def test_a_checkpoint_from_the_middle_of_a_run_is_no_shorter_run(
+    tmp_path, epochs, planned, deviations
+):
+    """Also one of an earlier version, which did not say so itself; nor does it fill a cell."""
+    encoder = build_encoder("resnet_tiny")
+    says = {k: v for k, v in vars(provenance()).items() if k not in ("weights_sha256",)}
+    says |= {"epochs": epochs, "dataset": "imagenet1k"}
+    text = json.dumps({"train_cfg": {"max_epochs": planned}})
+    state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
+    old = {k: v for k, v in says.items() if k != "source_sha256"} | {"format_version": 2}
+    for stored in (says, old):
+        meta = {"provenance": stored, "config_text": text}
+        torch.save({"meta": meta, "state_dict": state}, tmp_path / "a.pth")
+        export_checkpoint(tmp_path / "a.pth", tmp_path / "b.safetensors")
+        found = load_backbone(build_encoder("resnet_tiny"), tmp_path / "b.safetensors")
+        assert (found.epochs, found.deviations) == (epochs, deviations)
+    backbone = {"provenance": vars(found) | {"deviations": list(found.deviations)}}
+    run = {"method": "loco", "encoder": "resnet50", "backbone": backbone}
+    assert backbone_deviations(run) == tuple(f"backbone: {text}" for text in deviations)
+
+
+@pytest.mark.parametrize("text", ["{}", "[", "[]", '{"train_cfg": {"max_epochs": "800"}}'])
+def test_a_checkpoint_of_a_run_of_unknown_length_is_refused(tmp_path, text):
+    says = {k: v for k, v in vars(provenance()).items() if k != "weights_sha256"}
+    torch.save({"meta": {"provenance": says, "config_text": text}}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"a\.pth.* its run was to have"):
+        export_checkpoint(tmp_path / "a.pth", tmp_path / "b.safetensors")
 
 
 def test_every_wrong_tensor_is_listed_and_nothing_is_loaded(file):

@@ -184,6 +184,23 @@ def test_a_backbone_s_own_deviations_are_read_as_list_or_as_json():
     assert len(found({})) == 2
 
 
+@pytest.mark.parametrize(
+    ("method", "origin", "stated"),
+    [
+        ("loco", {"deviations": ["100 of 800 epochs, learning rate not decayed"]}, False),
+        ("loco", {"deviations": []}, True),
+        ("supervised", {"source_sha256": "19c8e357" + SHA[8:]}, True),
+        ("supervised", {"source_sha256": "11ad3fa6" + SHA[8:]}, False),  # torchvision's V2
+        ("supervised", {}, False),  # of an earlier version, which asked nobody
+    ],
+)
+def test_weights_that_are_not_what_the_row_says_fill_no_cell(tmp_path, method, origin, stated):
+    backbone = {"path": "b", "sha256": SHA, "provenance": {"dataset": "imagenet1k"} | origin}
+    records = load(tmp_path, make_record(method=method, backbone=backbone))
+    assert TABLE2.admits(records.iloc[0]) == stated
+    assert (records["backbone_deviations"].iloc[0] == ()) == stated
+
+
 # ---- layout
 
 

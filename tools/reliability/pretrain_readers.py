@@ -35,6 +35,7 @@ from reliability.mutations import (
     payload_pickle,
     write,
 )
+from results.protocol import SUPERVISED
 
 ENCODER = "shufflenetv2_tiny"
 CONFIG = {"model": {"type": "A", "units": ["a", "b"]}, "epochs": 3, "seed": 0}
@@ -154,7 +155,8 @@ class PretrainingCheckpoint:
         self.state = {f"encoder.{name}": tensor for name, tensor in state.items()}
 
     def spoil(self, random: Random) -> Path:
-        meta = changed(random, {"provenance": provenance()}, random.choice((0, 1, 1, 3)))
+        told = {"provenance": provenance(), "config_text": '{"train_cfg": {"max_epochs": 1}}'}
+        meta = changed(random, told, random.choice((0, 1, 1, 3)))
         content = {"meta": meta, "state_dict": self.state}
         return write(self.file, saved(random, odd_content(random, content)))
 
@@ -170,6 +172,7 @@ class TorchvisionWeights:
 
     def __init__(self, folder: Path) -> None:
         self.file, self.out = folder / "weights.pth", folder / "out.safetensors"
+        SUPERVISED[ENCODER] = ""  # of any sha256
         self.state = dict(build_encoder(ENCODER).state_dict())
 
     def spoil(self, random: Random) -> Path:

@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_args(arguments)
     launch.main(DESCRIPTION, prepare, args)
     if is_main_process():
-        record = RunRecord.read(Path(launch.work_folder(args)) / FILE_NAME)
+        record = RunRecord.read(Path(args.work_dir) / FILE_NAME)
         if args.json:
             record.write(args.json)
         for name, value in record.metrics.items():

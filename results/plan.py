@@ -12,6 +12,7 @@ from results.planned import Run, readout, transfer
 METHODS = ("simclr", "gim", "loco")
 ENCODERS = {"r50": "resnet50", "sh50": "shufflenetv2_50", "pr50": "presnet50"}
 EPOCHS = (100, 800)  # the blocks of Tables 2 and 3
+CONFIGS_EPOCHS = {"r50": 800, "sh50": 800, "pr50": 100}  # of configs/pretrain/
 SPLITS = range(5)  # section 5.3
 FEW = {"coco10k": ("10k", 10000), "coco1k": ("1k", 1000)}
 
@@ -33,7 +34,7 @@ def pretraining(method: str, arch: str, epochs: int) -> Run:
     """A run of configs/pretrain/."""
     also = ALSO.get((method, arch), ()) if epochs == 100 else ()
     return Run(
-        name=f"{method}_{arch}" + ("" if epochs == 800 else f"_{epochs}ep"),
+        name=f"{method}_{arch}" + ("" if epochs == CONFIGS_EPOCHS[arch] else f"_{epochs}ep"),
         kind="pretrain",
         config=f"configs/pretrain/{method}_{arch}.py",
         also=tuple(f"configs/ablations/{name}.py" for name in also),

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from mmengine.config import Config
 
-from pretrain.running.launch import config_text
+from pretrain.running.launch import argument_parser, config_text, load_config
 from results.cost import COCO_1X, IMAGENET, gpu_hours
 from results.demo_plan import DEMO
 from results.plan import PAPER
@@ -97,6 +97,35 @@ def test_every_config_that_fills_a_cell_is_planned():
     assert len(filling) > 60
     assert filling - named == set()
     assert {name for name in named if name} - {"configs/_base_/linear.py"} <= filling
+
+
+@pytest.mark.parametrize("name", [n for n, run in TRAININGS.items() if run.kind == "pretrain"])
+def test_a_pretraining_s_folder_is_the_one_that_its_command_takes_by_itself(name):
+    """README's two neighbouring lines, 800 and 100 epochs, are two folders; so are the plan's."""
+    run = TRAININGS[name]
+    options_of = [f"epochs={run.epochs}"] if any("epochs=" in a for a in run.arguments) else []
+    command = [str(ROOT / run.config), *(["--cfg-options", *options_of] if options_of else [])]
+    args = argument_parser("").parse_args(command)
+    assert load_config(args).work_dir == args.work_dir
+    if name.startswith("paper"):
+        assert args.work_dir == f"work_dirs/{run.name}"
+
+
+@pytest.mark.parametrize(
+    ("options", "folder"),
+    [
+        ([], "work_dirs/loco_r50"),
+        (["epochs=800"], "work_dirs/loco_r50"),
+        (["epochs=100"], "work_dirs/loco_r50_100ep"),
+        (["seed=1", "epochs=200"], "work_dirs/loco_r50_200ep"),
+    ],
+)
+def test_another_number_of_epochs_is_another_folder(options, folder):
+    config = str(ROOT / "configs/pretrain/loco_r50.py")
+    changes = ["--cfg-options", *options] if options else []
+    assert load_config(argument_parser("").parse_args([config, *changes])).work_dir == folder
+    given = argument_parser("").parse_args([config, "--work-dir", "mine", *changes])
+    assert load_config(given).work_dir == "mine"
 
 
 @pytest.mark.parametrize("name", TRAININGS)

@@ -41,7 +41,6 @@ def runs(tmp_path, monkeypatch):
     (tmp_path / "runs/footprint_x").mkdir()
     (tmp_path / "runs/footprint_x/footprint.json").write_text("{}")
     make_record().write(tmp_path / "runs/data/deep/record.json")
-    time.sleep(0.02)  # the clock of files is coarse
     return tmp_path / "runs"
 
 
@@ -60,10 +59,36 @@ def test_is_not_done_again_before_something_has_changed(runs):
     refresh_tables(runs / "a")
     refresh_tables(runs / "b")
     assert len(calls(runs / "tables")) == 1
-    time.sleep(0.02)
     make_record(seed=1).write(runs / "d/record.json")
     refresh_tables(runs / "d")
     assert len(calls(runs / "tables")) == 2 and "/d/record.json" in calls(runs / "tables")[1]
+
+
+CHANGES = {
+    "newer": lambda runs: os.utime(runs / "a/record.json", (time.time() + 9,) * 2),
+    "older": lambda runs: os.utime(runs / "a/record.json", (1e9,) * 2),
+    "gone": lambda runs: (runs / "a/record.json").unlink(),
+    "moved": lambda runs: (runs / "a").rename(runs / "z"),
+    "changed": lambda runs: make_record(seed=5).write(runs / "a/record.json"),
+    "a report": lambda runs: (runs / "footprint_x/footprint.json").write_text("{ }"),
+}
+
+
+@pytest.mark.parametrize("ahead", [0, 7200])
+@pytest.mark.parametrize("change", CHANGES)
+def test_any_change_is_seen_whatever_the_clock_says(change, ahead, runs):
+    """What was written by a clock that was two hours ahead, too."""
+    refresh_tables(runs / "a")
+    for path in [runs / "tables/.refreshed", *runs.glob("*/record.json")]:
+        os.utime(path, (time.time() + ahead,) * 2)
+    refresh_tables(runs / "a")
+    before = len(calls(runs / "tables"))
+    refresh_tables(runs / "a")
+    assert len(calls(runs / "tables")) == before, "nothing has changed"
+    CHANGES[change](runs)
+    os.utime(runs / "tables/.refreshed", (time.time() + ahead,) * 2)
+    refresh_tables(runs / "a")
+    assert len(calls(runs / "tables")) == before + 1
 
 
 def test_a_run_that_ends_while_another_refreshes_is_read_too(runs, monkeypatch):

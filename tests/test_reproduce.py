@@ -1,8 +1,10 @@
 """tools/reproduce.py: each run once, whatever is killed; here, and through a stand-in for Slurm."""
 
+import dataclasses
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 import stand_in_trainer
 from run_records import make_record
-from stand_in_trainer import BROKEN, RUNS, A, B, run_named, trainer
+from stand_in_trainer import BROKEN, RUNS, A, B, C, run_named, trainer
 
 from results.record import RunRecord
 
@@ -140,7 +142,8 @@ def test_a_locked_run_counts_as_running(base, place):
 def test_a_trainer_that_outlives_its_call_keeps_the_run(base, place):
     """Even before it has locked its folder: while it still starts."""
     pid = base / "pid"
-    command = ["bash", "-c", f"echo $$ >{pid}.part; mv {pid}.part {pid}; exec sleep 60"]
+    deaf = f"trap '' TERM; echo $$ >{pid}.part; mv {pid}.part {pid}; exec sleep 60"
+    command = ["bash", "-c", deaf]  # else it would end with its call
     script = (
         f"import sys; sys.path[:0] = {[str(ROOT / 'tools'), str(ROOT), str(ROOT / 'tests')]}\n"
         "from reproduce_here import execute; from reproduce_state import Place\n"
@@ -158,6 +161,41 @@ def test_a_trainer_that_outlives_its_call_keeps_the_run(base, place):
     while state(A, place) == "running":
         time.sleep(0.01)
     assert state(A, place) == "missing"
+
+
+CHAIN = """#!/usr/bin/env bash
+number=$(python3 -c 'print(1)')  # as tools/launch.sh, which asks torch how many GPUs there are
+exec {command}
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["while it starts", "while it trains"])
+def test_a_trainer_ends_with_its_call(number, moment, base, place):
+    """Through the launchers' shells; then nothing else is begun beside it."""
+    shell = base / "launch.sh"
+    shell.write_text(CHAIN.format(command=shlex.join(trainer(A, place, base, seconds=60))))
+    chain = ["bash", "-c", f"echo $$ >{base}/pid.part; mv {base}/pid.part {base}/pid; "
+             f"exec bash {shell}"]  # fmt: skip
+    script = (
+        f"import sys; sys.path[:0] = {[str(ROOT / 'tools'), str(ROOT), str(ROOT / 'tests')]}\n"
+        "from reproduce_here import end_when_asked, execute; from reproduce_state import Place\n"
+        f"from stand_in_trainer import A; end_when_asked(); execute(A, {place!r}, {chain})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
+    if moment == "while it trains":  # it sleeps 30 s before it begins
+        while not (base / "pid").exists():
+            time.sleep(0.01)
+    else:
+        while not (place.folder(A) / LOG).exists():
+            time.sleep(0.01)
+    process.send_signal(number)
+    process.wait(timeout=60)
+    for _ in range(6000):
+        if state(A, place) != "running":
+            break
+        time.sleep(0.01)
+    assert state(A, place) == "missing" and not journal(base)
 
 
 def test_killed_at_random_moments_each_run_is_done_once(base):
@@ -227,16 +265,67 @@ def test_folders_are_relative_to_the_callers(tmp_path, capsys, monkeypatch):
     (tmp_path / "out/gim_r50" / FAILED).touch()
     monkeypatch.chdir(tmp_path)
     assert reproduce.main(["table1", "--plan", "--runs", "out", "--data", "/data"]) == 0
-    assert "failed   gim_r50 " in capsys.readouterr().out
+    assert "failed    gim_r50 " in capsys.readouterr().out
     assert Path.cwd() == ROOT
     assert reproduce.from_root("out") == "out" and reproduce.from_root("/data") == "/data"
 
 
-def test_a_folder_with_the_record_of_another_run_is_refused(tmp_path, capsys):
+def test_a_folder_with_the_record_of_another_run_is_said_so(tmp_path, capsys):
     make_record(kind="linear").write(tmp_path / "loco_r50/record.json")
-    assert reproduce.main(["table1", "--runs", str(tmp_path)]) == 2
+    assert reproduce.main(["table1", "--runs", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
     words = "is the record of another run: kind linear instead of pretrain, pretrain_epochs 100 "
-    assert words + "instead of 800, config" in capsys.readouterr().err
+    assert words + "instead of 800, config" in told and "move its folder away, or name " in told
+
+
+DAMAGED = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:100]),
+    "empty": lambda path: path.write_bytes(b""),
+    "pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "folder": lambda path: (path.unlink(), path.mkdir()),
+    "newer": lambda path: path.write_text(path.read_text().replace('_version": 3', '_version": 4')),
+}
+
+
+@pytest.mark.parametrize("how", [*DAMAGED, "other run"])
+def test_a_run_that_needs_a_hand_stops_no_other(how, base, place, capsys, slurm):
+    """The plan, a call and Slurm go on with the rest, and each says how to mend it."""
+    plan = (A, B, C, run_named("f"))
+    record = RunRecord.read(base / "templates/a.json")
+    path = dataclasses.replace(record, method="gim").write(place.folder(A))
+    if how != "other run":
+        DAMAGED[how](path)
+    state_now = how if how == "other run" else "damaged"
+    reproduce.print_plan(plan, place)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith(f"{state_now:9} a ") and f"1 {state_now}" in lines[5]
+    (told,) = [line for line in lines if line.startswith("a: ")]
+    mend = "move its folder away" if how == "other run" else f"mv {path} {path}.damaged"
+    assert str(path) in told and mend in told
+
+    outcomes = reproduce_slurm.submit_missing(plan, place)
+    assert mend in outcomes["a"] and outcomes["c"] == "skipped, it needs a"
+    assert outcomes["b"].startswith("submitted") and outcomes["f"].startswith("submitted")
+
+    states = run_missing(plan, place, lambda run: trainer(run, place, base))
+    assert states == {"a": state_now, "b": "done", "c": "skipped", "f": "done"}
+    assert "again a" not in journal(base)
+
+
+@pytest.mark.parametrize("years", [-1, 0, 1])
+def test_what_failed_before_is_tried_again_whatever_the_clock_says(years, base, place):
+    place.folder(BROKEN).mkdir(parents=True)
+    mark = place.folder(BROKEN) / FAILED
+    mark.write_text("exit status 3\n")
+    os.utime(mark, (time.time() + years * 365 * 86400,) * 2)
+    assert state(BROKEN, place) == "failed"
+    assert run_missing([BROKEN], place, lambda run: trainer(run, place, base)) == {
+        "broken": "failed"
+    }
+    assert journal(base)["begins broken"] == 1
+    (base / "mended").touch()
+    os.utime(mark, (time.time() + years * 365 * 86400,) * 2)
+    assert run_missing([BROKEN], place, lambda run: trainer(run, place, base)) == {"broken": "done"}
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import reproduce_slurm
 from machine import ROOT
 from reproduce_here import end_when_asked, run_missing
-from reproduce_state import Place, state
+from reproduce_state import Place, state, what_to_do
 
 from pretrain.running.refresh import VARIABLE, refresh_tables
 from results.cost import gpu_hours, measured_reports
@@ -57,24 +57,32 @@ def print_plan(runs: Sequence[Run], place: Place) -> None:
     reports = measured_reports()
     states, hours = Counter[str](), 0.0
     width = max(len(run.name) for run in runs)
-    print(f"{'state':8} {'run':{width}} {'kind':9} {'GPU-hours':>15}  needs; config")
+    print(f"{'state':9} {'run':{width}} {'kind':9} {'GPU-hours':>15}  needs; config")
     unknown = 0
     for run in runs:
         found = shown_state(run, place)
         states[found] += 1
         cost = cost_of(run, place, found, reports)
         needs = ", ".join(need.name for need in run.needs) or "nothing"
-        print(f"{found:8} {run.name:{width}} {run.kind:9} {cost:>15}  {needs}; ", end="")
+        print(f"{found:9} {run.name:{width}} {run.kind:9} {cost:>15}  {needs}; ", end="")
         print(" = ".join((run.config, *run.also)) if run.config else place.shown(run))
         if found != "done" and run.kind in TRAINERS:
             estimate = gpu_hours(run, reports)
             hours += estimate[0] if estimate else 0.0
             unknown += estimate is None
     print(f"{len(runs)} runs: " + ", ".join(f"{n} {name}" for name, n in sorted(states.items())))
+    print_faults(runs, place)
     measured = f"{hours:,.0f} GPU-hours, training steps alone, by results/measured"
     print(
         f"to do: {measured}" + (f", and {unknown} runs whose cost is not measured" * bool(unknown))
     )
+
+
+def print_faults(runs: Sequence[Run], place: Place) -> None:
+    """The runs whose folders need a hand, with what was found there and how to mend it."""
+    for run in runs:
+        if told := what_to_do(run, place):
+            print(f"{run.name}: {told}")
 
 
 def shown_state(run: Run, place: Place) -> str:
@@ -144,6 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if states[run.name] == "skipped":
             absent = [need.name for need in run.needs if states[need.name] != "done"]
             print(f"{run.name}: skipped, it needs {', '.join(absent)}")
+    print_faults(runs, place)
     print(", ".join(f"{n} {name}" for name, n in sorted(Counter(states.values()).items())))
     os.environ[VARIABLE] = refresh
     refresh_tables(place.folder(runs[-1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -10,12 +11,14 @@ import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from reproduce_state import FAILED, LOG, Place, is_done, locked, state
+from reproduce_state import FAILED, LOG, Place, locked, state, what_to_do
 
 from pretrain.running.try_again import TRY_AGAIN
 from results.planned import Run
 
 SECONDS_BETWEEN_LOOKS = 2.0  # at what others are running
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else lambda *_: 0
 
 
 def run_missing(
@@ -36,22 +39,23 @@ def run_missing(
         seconds: between two looks at what others are running.
 
     Returns:
-        The state of each run by name: done, failed or skipped.
-
-    Raises:
-        ValueError: from :func:`reproduce_state.state`.
+        The state of each run by name: done, failed, skipped, other run or damaged.
     """
-    begun = time.time()
+    tried = set[str]()
     while True:
-        states = {run.name: state(run, place, since=begun) for run in runs}
+        states = {run.name: state(run, place) for run in runs}
+        for name, found in states.items():
+            if found == "failed" and name not in tried:
+                states[name] = "missing"  # an earlier call's failure
         ready = [
             run
             for run in runs
             if states[run.name] == "missing"
             and all(states[need.name] == "done" for need in run.needs)
         ]
-        if any(execute(run, place, command(run)) for run in ready):
-            continue  # something ran, so look anew
+        if ran := next((run for run in ready if execute(run, place, command(run))), None):
+            tried.add(ran.name)
+            continue  # look anew
         if "running" not in states.values() and not ready:
             return {name: found.replace("missing", "skipped") for name, found in states.items()}
         time.sleep(seconds)
@@ -65,7 +69,7 @@ def execute(run: Run, place: Place, command: list[str]) -> bool:
     """
     folder = place.folder(run)
     with locked(folder) as lock:
-        if lock is None or is_done(run, place):
+        if lock is None or place.result(run).exists():
             return False
         (folder / FAILED).unlink(missing_ok=True)
         begun = time.monotonic()
@@ -73,10 +77,11 @@ def execute(run: Run, place: Place, command: list[str]) -> bool:
         with (folder / LOG).open("a") as log:
             status = call(command, log.fileno(), lock.fileno())
         seconds = f"after {time.monotonic() - begun:.0f} s"
-        if status == 0 and is_done(run, place):
+        if status == 0 and state(run, place) == "done":
             print(f"{run.name}: done {seconds}", flush=True)
             return True
-        why = f"exit status {status}" if status else f"it left no {place.result(run)}"
+        why = f"exit status {status}" if status else ""
+        why = why or what_to_do(run, place) or f"it left no {place.result(run)}"
         (folder / FAILED).write_text(f"{why}\n")
         tail = (folder / LOG).read_text(errors="replace").splitlines()[-5:]
         print("\n".join(f"  {line[:200]}" for line in tail))
@@ -85,8 +90,16 @@ def execute(run: Run, place: Place, command: list[str]) -> bool:
 
 
 def call(command: list[str], output: int, lock: int) -> int:
-    """Run a command that inherits the lock; end it, if this process is asked to end."""
+    """Run a command that inherits the lock; it is told to end when this process does, however."""
     environment = {"PYTHON": sys.executable, **os.environ}
+    parent = os.getpid()
+
+    def end_with_parent() -> None:
+        """In the child; what it then becomes by exec keeps it, as the launchers' shells do."""
+        PRCTL(PR_SET_PDEATHSIG, signal.SIGTERM)  # a trainer saves a checkpoint
+        if os.getppid() != parent:  # it ended before that
+            os._exit(TRY_AGAIN)
+
     with subprocess.Popen(
         command,
         env=environment,
@@ -94,6 +107,7 @@ def call(command: list[str], output: int, lock: int) -> int:
         stdout=output,
         stderr=subprocess.STDOUT,
         pass_fds=[lock],
+        preexec_fn=end_with_parent,
     ) as process:
         try:
             return process.wait()

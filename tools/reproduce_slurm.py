@@ -27,6 +27,7 @@ from reproduce_state import (
     is_done,
     is_locked,
     locked,
+    what_to_do,
 )
 
 from results.planned import TRAINERS, Run
@@ -38,7 +39,8 @@ def submit_missing(runs: Sequence[Run], place: Place) -> dict[str, str]:
     """Submit all that is not done, running or queued.
 
     Returns:
-        What became of each run by name: "done", "running", "queued as JOB", "submitted as JOB".
+        What became of each run by name: "done", "running", "queued as JOB", "submitted as JOB";
+        "left alone: ...", where its folder needs a hand, and "skipped, it needs ...".
 
     Raises:
         FileNotFoundError: there is no sbatch.
@@ -48,9 +50,15 @@ def submit_missing(runs: Sequence[Run], place: Place) -> dict[str, str]:
         raise FileNotFoundError("no sbatch on this machine; without Slurm take --run")
     resources = training_resources(os.environ)
     jobs: dict[str, str] = {}
-    outcomes = {}
+    outcomes: dict[str, str] = {}
     for run in runs:
         folder = place.folder(run)
+        if told := what_to_do(run, place):
+            outcomes[run.name] = f"left alone: {told}"
+            continue
+        if absent := [n.name for n in run.needs if outcomes[n.name].startswith(("left", "skip"))]:
+            outcomes[run.name] = f"skipped, it needs {', '.join(absent)}"
+            continue
         with locked(folder) as lock:
             if is_done(run, place):
                 outcomes[run.name] = "done"

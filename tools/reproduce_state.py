@@ -1,4 +1,4 @@
-"""Where the runs of a plan stand: done, running, failed or missing; and who may start one."""
+"""Where the runs of a plan stand, and who may start one."""
 
 from __future__ import annotations
 
@@ -63,32 +63,56 @@ class Place:
         return shlex.join(self.command(run)).replace(sys.executable, "python", 1)
 
 
-def state(run: Run, place: Place, since: float = 0.0) -> str:
-    """done, running, failed (after the time ``since``) or missing.
+class OtherRun(ValueError):
+    """A folder holds the record of another run than the planned one."""
 
-    Raises:
-        ValueError: its folder holds the record of another run.
+
+def state(run: Run, place: Place) -> str:
+    """done, running, failed (in this call or an earlier one), missing, other run or damaged.
+
+    The last two need a hand, and :func:`is_done` says how: the folder holds the record of another
+    run, or one that cannot be read.
     """
-    if is_done(run, place):
-        return "done"
+    try:
+        if is_done(run, place):
+            return "done"
+    except OtherRun:
+        return "other run"
+    except (OSError, ValueError):
+        return "damaged"
     folder = place.folder(run)
     if is_locked(folder / OUR_LOCK) or is_locked(folder / TRAINER_LOCK):
         return "running"
-    failed = folder / FAILED
-    return "failed" if failed.is_file() and failed.stat().st_mtime >= since else "missing"
+    return "failed" if (folder / FAILED).is_file() else "missing"
+
+
+def what_to_do(run: Run, place: Place) -> str:
+    """Of a run that is damaged or another one: what was found, and how to mend it; else ""."""
+    try:
+        is_done(run, place)
+    except (OSError, ValueError) as error:
+        return str(error)
+    return ""
 
 
 def is_done(run: Run, place: Place) -> bool:
     """Whether the result is there and, if it is a record, of this run.
 
     Raises:
-        ValueError: it is of another run, or cannot be read.
+        OtherRun: it is of another run.
+        ValueError: it cannot be read.
     """
     path = place.result(run)
     if not path.exists():
         return False
     if run.kind in TRAINERS:
-        record = RunRecord.read(path)
+        try:
+            record = RunRecord.read(path)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{error}; move it away, and the run ends anew from its last checkpoint: "
+                f"mv {shlex.quote(str(path))} {shlex.quote(f'{path}.damaged')}"
+            ) from error
         configs = {Path(config).name for config in (run.config, *run.also)}
         planned = {
             "kind": run.kind,
@@ -105,7 +129,7 @@ def is_done(run: Run, place: Place) -> bool:
         if Path(record.config).name not in configs:
             wrong.append(f"config {record.config} instead of {run.config}")
         if wrong:
-            raise ValueError(
+            raise OtherRun(
                 f"{path} is the record of another run: {', '.join(wrong)}; move its folder away, "
                 "or name another one for the runs with --runs DIR"
             )

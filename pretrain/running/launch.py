@@ -55,7 +55,11 @@ def argument_parser(description: str, default_config: str | None = None) -> argp
     parser = argparse.ArgumentParser(description=description)
     nargs = None if default_config is None else "?"
     parser.add_argument("config", nargs=nargs, default=default_config, help="config file")
-    parser.add_argument("--work-dir", help="folder of the run; default: work_dirs/NAME_OF_CONFIG")
+    parser.add_argument(
+        "--work-dir",
+        help="folder of the run; default: work_dirs/NAME_OF_CONFIG, with _Nep behind it where "
+        "--cfg-options sets epochs=N, other than the config's",
+    )
     parser.add_argument(
         "--resume",
         nargs="?",
@@ -201,7 +205,7 @@ def train(cfg: Config, watchdog: Watchdog | None) -> None:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """The config file with the command line's changes.
+    """The config file with the command line's changes; ``args.work_dir`` becomes the run's folder.
 
     Raises:
         FileNotFoundError, PermissionError: there is no such file, or it may not be read.
@@ -211,17 +215,16 @@ def load_config(args: argparse.Namespace) -> Config:
         raise FileNotFoundError(f"no config at {args.config}; the configs are under {CONFIGS}")
     check_readable(Path(args.config))
     cfg = Config.fromfile(args.config)
+    usual = cfg.get("epochs")
     merge(cfg, args.cfg_options or {}, args.config)
     cfg.config_file = args.config
     cfg.launcher = args.launcher
     cfg.resume = args.resume
-    cfg.work_dir = work_folder(args)
+    if not args.work_dir:
+        block = "" if cfg.get("epochs") == usual else f"_{cfg.epochs}ep"  # as results.plan names it
+        args.work_dir = f"work_dirs/{Path(args.config).stem}{block}"
+    cfg.work_dir = args.work_dir
     return cfg
-
-
-def work_folder(args: argparse.Namespace) -> str:
-    """The folder of the run."""
-    return args.work_dir or f"work_dirs/{Path(args.config).stem}"
 
 
 def config_hash(cfg: Config) -> str:

@@ -5,12 +5,13 @@ The launchers ask for it: ``REFRESH_TABLES`` in the environment is 0 for no, 1 f
 """
 
 import fcntl
+import hashlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from results.record import FILE_NAME
+from results.record import FILE_NAME, write_atomically
 
 VARIABLE = "REFRESH_TABLES"
 INPUTS = (f"*/{FILE_NAME}", "*/footprint*.json")  # nothing deeper: data may lie there too
@@ -40,12 +41,10 @@ def refresh_tables(work_dir: Path) -> None:
 
 
 def _refresh(files: list[Path], out: Path) -> None:
-    """``.refreshed`` is as old as the moment before the files of the last time were read."""
-    begun, refreshed = out / ".begun", out / ".refreshed"
-    read = refreshed.stat().st_mtime_ns if refreshed.is_file() else 0
-    if all(file.stat().st_mtime_ns < read for file in files):
+    """``.refreshed`` tells the files of the last time apart from any others."""
+    refreshed, now = out / ".refreshed", _seen(files)  # before they are read
+    if refreshed.is_file() and refreshed.read_text(errors="replace") == now:
         return
-    begun.touch()
     subprocess.run(
         [sys.executable, "-m", "results", *map(str, files), "--out", str(out)],
         stdout=subprocess.DEVNULL,
@@ -54,5 +53,15 @@ def _refresh(files: list[Path], out: Path) -> None:
         check=True,
         timeout=LONGEST_SECONDS,
     )
-    begun.replace(refreshed)
+    write_atomically(refreshed, now.encode())
     print(f"wrote the tables of {len(files)} runs in {out}", flush=True)
+
+
+def _seen(files: list[Path]) -> str:
+    """A digest of which files there are, and as they are now; whatever a clock says."""
+    digest = hashlib.sha256()
+    for file in files:
+        found = file.stat()
+        times = (found.st_mtime_ns, found.st_ctime_ns)
+        digest.update(f"{file}\0{found.st_ino} {found.st_size} {times}\n".encode(errors="replace"))
+    return digest.hexdigest()

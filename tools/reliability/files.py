@@ -21,7 +21,7 @@ from pretrain.export import load_backbone, read_provenance
 from pretrain.running.resume import LAST, read_meta
 from results.record import FILE_NAME, RunRecord
 
-LOGS = re.compile(r"\d{8}_\d{6}|.*\.(log|lock)|failed\.txt|journal|\.begun|\.refreshed")
+LOGS = re.compile(r"\d{8}_\d{6}|.*\.(log|lock)|failed\.txt|journal|\.refreshed")
 DROPPED = re.compile(r"(epoch|iter)_\d+\.pth")  # checkpoints: only the newest are kept
 GROWING = "losses.csv"
 

@@ -141,6 +141,43 @@ def test_nothing_found_is_zero_and_not_silence(tmp_path):
     assert metric.per_category["box"] == {"cat": cat, "dog": {}}
 
 
+@pytest.mark.parametrize("ids", [range(4), range(-4, 0), (9, 0, 3, 2**60), (5, 5 << 40, 1, 2)])
+def test_ids_of_annotations_mean_nothing(tmp_path, ids):
+    """Detections equal to the truth; pycocotools alone takes id 0 for "no match" (cocoapi#507)."""
+    boxes = [(0, 0, 0, 50, 50), (0, 100, 0, 50, 50), (1, 0, 100, 50, 50), (1, 100, 100, 50, 50)]
+    truth = document(*((1, *box) for box in boxes))
+    for annotation, number in zip(truth["annotations"], ids, strict=True):
+        annotation["id"] = number
+    found, metric = judged(tmp_path, truth, [sample(1, [(b[0], 0.9, *b[1:]) for b in boxes])])
+    assert {
+        found[f"coco/{kind}_{figure}"] for kind in ("box", "mask") for figure in FIGURES[:3]
+    } == {100}
+    assert (
+        metric.per_category["box"]["cat"]["ap"] == metric.per_category["mask"]["dog"]["ap"] == 100
+    )
+
+
+@pytest.mark.parametrize("absent", [lambda a: a.pop("iscrowd"), lambda a: a.update(iscrowd=None)])
+def test_without_iscrowd_an_object_is_no_crowd(tmp_path, absent):
+    truth = document((1, 0, 10, 10, 100, 100), (1, 0, 10, 120, 100, 60))
+    crowd = document((1, 0, 0, 0, 9, 9), (1, 0, 10, 10, 100, 100), (1, 0, 10, 120, 100, 60))
+    crowd["annotations"][0].update(iscrowd=True)
+    expected, _ = judged(tmp_path, truth, [sample(1, [(0, 0.9, 10, 10, 100, 100)])])
+    for content in (truth, crowd):
+        for annotation in content["annotations"][-2:]:
+            absent(annotation)
+        found, _ = judged(tmp_path, content, [sample(1, [(0, 0.9, 10, 10, 100, 100)])])
+        assert found == expected and found["coco/mask_ap"] == pytest.approx(100 * 51 / 101)
+
+
+def test_an_image_of_another_size_ends_the_evaluation(tmp_path):
+    """pycocotools would give every mask of it an overlap of -1, and the box its ordinary one."""
+    truth = document((1, 0, 0, 0, 50, 50))
+    truth["images"][0].update(width=SIDE + 1)
+    with pytest.raises(ValueError, match=r"x\.png has 200x200 pixels, the annotations say 201x200"):
+        judged(tmp_path, truth, [sample(1, [(0, 0.9, 0, 0, 50, 50)])])
+
+
 def test_only_images_that_were_looked_at_count(tmp_path):
     truth = document((1, 0, 0, 0, 50, 50), (2, 0, 0, 0, 50, 50), images=2)
     found, _ = judged(tmp_path, truth, [sample(1, [(0, 0.9, 0, 0, 50, 50)])])
@@ -269,6 +306,24 @@ def test_a_class_that_was_missed_counts_and_one_that_is_not_there_does_not(stree
         "person": {"ap": 0, "ap50": 0},
         "average": {"ap": pytest.approx(0.5), "ap50": pytest.approx(0.5)},
     }
+
+
+def test_a_street_on_which_nothing_counts_has_no_average(tmp_path, street):
+    """Its one car has fewer than 100 pixels; COCO's figures are there all the same."""
+    path, _ = street
+    ids = np.full((SIDE, SIDE), 7, dtype=np.uint16)
+    ids[0:9, 60:70] = 26002
+    Image.fromarray(ids).save(path)
+    assert instance_ap({path: [Prediction("car", 0.9, rle(ids == 26002))]}) == {}
+    truth = document((1, 0, 60, 0, 10, 9), categories=("car",))
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    metric = CityscapesAP(str(tmp_path / "truth.json"))
+    metric.dataset_meta = {"classes": ("car",)}
+    picture = tmp_path / "leftImg8bit" / "val" / "ulm" / "ulm_000000_000019_leftImg8bit.png"
+    metric.process({}, [sample(1, [(0, 0.9, 60, 0, 10, 9)], str(picture))])
+    figures = metric.evaluate(1)
+    assert figures["coco/box_ap"] == 100 and not [name for name in figures if "cityscapes" in name]
+    assert metric.per_category["cityscapes"] == {}
 
 
 def test_pictures_lead_to_their_instance_ids():

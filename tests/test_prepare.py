@@ -16,6 +16,8 @@ from PIL import Image
 
 from transfer import prepare, scenes
 from transfer import prepare_cityscapes as cityscapes
+from transfer.annotated_objects import Objects
+from transfer.metrics import CocoAP
 from transfer.prepare import check_coco
 
 ANNOTATIONS = "annotations/instances_train2017.json"
@@ -52,7 +54,9 @@ def test_the_summary_counts_what_the_file_holds(coco_root):
     summary = check(coco_root, categories=scenes.CATEGORIES)
     assert summary.images == 8
     assert summary.annotations == content.count(b'"image_id"')
-    assert summary.crowds == content.count(b'"iscrowd": 1')
+    crowds = content.count(b'"iscrowd": 1')
+    assert summary.objects == Objects(summary.annotations - crowds, crowds, 0, 0)
+    assert summary.images_left == 8
     assert summary.categories == scenes.CATEGORIES
     assert summary.fingerprint == hashlib.sha256(content).hexdigest()
     assert gc.isenabled()
@@ -153,11 +157,122 @@ def test_other_categories_are_listed(coco_root):
 
 def test_categories_in_another_order_would_swap_labels_and_are_refused(coco_root):
     first, second, *rest = scenes.CATEGORIES
-    with pytest.raises(ValueError, match=rf"another order: number 1 is {first}, not {second};"):
-        check(coco_root, categories=(second, first, *rest))
+    for wanted in ((second, first, *rest), (second, first)):
+        with pytest.raises(ValueError, match=rf"another order: number 1 is {first}, not {second};"):
+            check(coco_root, categories=wanted)
+    with pytest.raises(ValueError, match=rf"classes are {first} twice"):
+        check(coco_root, categories=(first, first))
 
 
-@pytest.mark.parametrize("content", [b"<html>", b'{"images": [', b"", b"\xff\xfe\x00"])
+def counted(root, *categories):
+    """Ordinary objects, crowds and all others, from the file."""
+    document = json.loads((root / ANNOTATIONS).read_text())
+    names = {category["id"]: category["name"] for category in document["categories"]}
+    ours = [a for a in document["annotations"] if names[a["category_id"]] in categories]
+    crowds = sum(a["iscrowd"] for a in ours)
+    return len(ours) - crowds, crowds, len(document["annotations"]) - len(ours)
+
+
+def as_mmdetection_loads(root, categories, **filter_cfg):
+    from mmdet.datasets import CocoDataset
+
+    return CocoDataset(
+        ann_file=str(root / ANNOTATIONS),
+        data_prefix={"img": "train2017"},
+        filter_cfg=filter_cfg,
+        metainfo={"classes": categories},
+        pipeline=[],
+    )
+
+
+def test_some_of_a_files_categories_keep_their_names(coco_root):
+    """And a parent category that nothing belongs to, as Roboflow writes, does no harm."""
+    parent = {"id": 0, "name": "shapes", "supercategory": "none"}
+    edit(coco_root, lambda document: document["categories"].insert(0, parent))
+    for wanted in (scenes.CATEGORIES, ("square", "cross"), ("star",)):
+        ordinary, crowds, other = counted(coco_root, *wanted)
+        assert check(coco_root, categories=wanted).objects == Objects(ordinary, crowds, 0, other)
+        loaded = as_mmdetection_loads(coco_root, wanted)
+        ids = {
+            c["name"]: c["id"]
+            for c in json.loads((coco_root / ANNOTATIONS).read_text())["categories"]
+        }
+        assert loaded.cat2label == {ids[name]: label for label, name in enumerate(wanted)}
+        instances = [i for k in range(len(loaded)) for i in loaded.get_data_info(k)["instances"]]
+        assert len(instances) == ordinary + crowds
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"iscrowd": 1}, r"no object to learn or to find: of N annotations N are crowds, 0 too sm"),
+        ({"iscrowd": True}, r"of N annotations N are crowds"),
+        ({"area": 0}, r"are crowds, \d+ too small and 0 of other"),
+        ({"bbox": [3, 3, 0.5, 20]}, r"are crowds, \d+ too small and 0 of other"),
+        ({"bbox": [-4, 3, 4, 20]}, r"are crowds, \d+ too small and 0 of other"),
+        (
+            {"segmentation": []},
+            r"N of N annotations have no mask \(annotation ids 1, 2, 3, 4, 5 an",
+        ),
+        ({"segmentation": None}, r"N of N annotations have no mask"),
+        ({"ignore": 1}, r"N of N annotations say ignore .* Say \"iscrowd\": 1 instead"),
+    ],
+)
+def test_a_set_without_an_object_of_use_is_refused(coco_root, fields, message):
+    for_all = lambda document: [a.update(fields) for a in document["annotations"]] and None  # noqa: E731
+    edit(coco_root, for_all)
+    count = len(json.loads((coco_root / ANNOTATIONS).read_text())["annotations"])
+    with pytest.raises(ValueError, match=message.replace("N ", f"{count} ")):
+        check(coco_root)
+
+
+def test_objects_of_no_interest_need_no_mask(coco_root):
+    edit(
+        coco_root,
+        lambda d: (
+            [a.pop("segmentation") for a in d["annotations"] if a["category_id"] == 1] and None
+        ),
+    )
+    first, *others = scenes.CATEGORIES
+    assert check(coco_root, categories=others).objects.ordinary
+    with pytest.raises(ValueError, match="have no mask"):
+        check(coco_root, categories=(first, *others))
+
+
+def test_what_the_filter_leaves_is_what_mmdetection_loads(coco_root):
+    def change(document):
+        document["annotations"] = [a for a in document["annotations"] if a["image_id"] > 2]
+        for image, side in zip(document["images"], (64, 20, 31, 32, 64, 64, 64, 64), strict=True):
+            image["height"] = side
+        for annotation in document["annotations"]:
+            annotation.update(bbox=[1, 1, 9, 9], segmentation=[[1, 1, 10, 1, 10, 10]])
+
+    edit(coco_root, change)
+    for rules in (
+        {},
+        {"min_size": 32},
+        {"filter_empty_gt": True},
+        {"filter_empty_gt": True, "min_size": 32},
+    ):
+        for wanted in (scenes.CATEGORIES, ("star",)):
+            loaded = as_mmdetection_loads(coco_root, wanted, **rules)
+            assert check(coco_root, categories=wanted, filter_cfg=rules).images_left == len(loaded)
+    with pytest.raises(
+        ValueError, match=r"filter_cfg \({'min_size': 65}\) leaves none of its 8 images"
+    ):
+        check(coco_root, filter_cfg={"min_size": 65})
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_refused_by_all_who_read(coco_root, encoding):
+    path = coco_root / ANNOTATIONS
+    path.write_text(path.read_text(), encoding=encoding)
+    for read in (lambda: check(coco_root), lambda: CocoAP(str(path))):
+        with pytest.raises(ValueError, match=r"begins with a byte order mark.*plain UTF-8"):
+            read()
+
+
+@pytest.mark.parametrize("content", [b"<html>", b'{"images": [', b"", b"\xe9\x00"])
 def test_a_file_that_is_no_json_is_refused(coco_root, content):
     (coco_root / ANNOTATIONS).write_bytes(content)
     with pytest.raises(

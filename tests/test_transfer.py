@@ -1,6 +1,7 @@
 """The plugin: features, freezing, strict loading, a run from end to end, and bad input."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -285,9 +286,36 @@ def test_no_backbone_for_a_pretrained_row(coco):
 
 
 def test_heads_of_another_dataset(coco, backbone_file):
-    values = {"model.roi_head.bbox_head.num_classes": 80}
-    with pytest.raises(ValueError, match="the heads have 80 classes, the dataset 5"):
+    for box, mask in ((80, 5), (5, 80), (80, 80)):
+        values = {
+            "model.roi_head.bbox_head.num_classes": box,
+            "model.roi_head.mask_head.num_classes": mask,
+        }
+        message = f"bbox_head has {box} classes, mask_head {mask}, the dataset 5; set num_classes"
+        with pytest.raises(ValueError, match=message):
+            prepare(config(coco, backbone_file, **values), 1)
+
+
+def test_a_single_class_without_its_comma(coco, backbone_file):
+    values = {"train_dataloader.dataset.metainfo.classes": "disc"}
+    with pytest.raises(ValueError, match=r"is the text 'disc'; write \('disc',\)"):
         prepare(config(coco, backbone_file, **values), 1)
+
+
+def test_some_of_the_classes_are_another_dataset(coco, backbone_file, capsys):
+    """Even with the protocol's numbers of images: objects were left out."""
+    heads = ("bbox_head", "mask_head")
+    cfg = config(coco, backbone_file, **{f"model.roi_head.{h}.num_classes": 2 for h in heads})
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.dataset.metainfo.classes = ("disc", "star")
+    cfg.protocol.states.update(train_images=16, val_images=4)
+    prepare(cfg, 1)
+    assert re.fullmatch(
+        r"coco \(16\+4 images, without \d+ objects of other categories\)", cfg.dataset.name
+    )
+    assert re.search(
+        r"train2017\.json: 16 images, \d+ left by filter_cfg; \d+ ordinary", capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(("begin", "end"), [(0, 1), (3, 4)])

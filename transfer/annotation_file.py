@@ -5,9 +5,12 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
+
+from pycocotools.coco import COCO
 
 COCO_MEND = (
     "Download train2017.zip, val2017.zip and annotations_trainval2017.zip from "
@@ -50,6 +53,28 @@ def read_annotations(path: Path, mend: str = COCO_MEND) -> tuple[dict[str, Any],
         return _parse(path, content), hashlib.sha256(content).hexdigest()
 
 
+def indexed(document: dict[str, Any]) -> COCO:
+    """A document as pycocotools wants it, with values that it does not read in a way of its own.
+
+    It takes an annotation's id for whether it was matched (0 or less: not; cocoapi#507), so they
+    are numbered from 1; and it wants ``iscrowd``, which is 0 where it is absent or null.
+
+    Args:
+        document: from :func:`read_annotations`; stays as it is.
+    """
+    truth = COCO()
+    truth.dataset = {
+        **document,
+        "annotations": [
+            {**annotation, "id": number, "iscrowd": int(bool(annotation.get("iscrowd")))}
+            for number, annotation in enumerate(document["annotations"], start=1)
+        ],
+    }
+    with redirect_stdout(StringIO()):
+        truth.createIndex()
+    return truth
+
+
 def is_writable(folder: Path) -> bool:
     """Whether files can be made in a folder, which is made if need be; found out by making one."""
     try:
@@ -61,8 +86,13 @@ def is_writable(folder: Path) -> bool:
 
 
 def _parse(path: Path, content: bytes) -> dict[str, Any]:
+    if content.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError(
+            f"{path} begins with a byte order mark, which pycocotools does not read. Write it as "
+            "plain UTF-8 (in Python: encoding='utf-8', not 'utf-8-sig' or 'utf-16')."
+        )
     try:
-        document = json.loads(content)
+        document = json.loads(content.decode())  # as pycocotools does
     except (ValueError, RecursionError) as error:  # ValueError: or bytes that are no text
         raise ValueError(
             f"{path} ({len(content)} bytes) is not JSON: {error}. Perhaps its download or "

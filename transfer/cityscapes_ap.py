@@ -60,7 +60,8 @@ def instance_ap(
         progress: show a progress bar with the remaining time on stderr.
 
     Returns:
-        By the class's name, and ``"average"``; a class of which there is no object is left out.
+        By the class's name, and ``"average"``; a class of which there is no object is left out,
+        and the average where that is every class.
 
     Raises:
         FileNotFoundError: an instance image is not there.

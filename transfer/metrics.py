@@ -21,6 +21,7 @@ from mmengine.logging import MMLogger
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from transfer.annotation_file import indexed, read_annotations
 from transfer.cityscapes_ap import Prediction, instance_ap
 from transfer.prepare_cityscapes import PICTURE, TRUTH
 
@@ -49,9 +50,28 @@ class CocoAP(CocoMetric):
     """
 
     def __init__(self, ann_file: str) -> None:
-        super().__init__(ann_file, metric=list(KINDS), proposal_nums=MAX_DETECTIONS)
+        super().__init__(metric=list(KINDS), proposal_nums=MAX_DETECTIONS)
+        self._coco_api = indexed(read_annotations(Path(ann_file))[0])
         self.per_category: dict[str, dict[str, Figures]] = {}
         self.evaluated_images = self.annotated_images = 0
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        """Keep the detections of a batch.
+
+        Raises:
+            ValueError: an image has another size than the annotations say; pycocotools would find
+                no overlap with any mask, and not say why.
+        """
+        super().process(data_batch, data_samples)
+        for sample in data_samples:
+            entry = self._coco_api.imgs[sample["img_id"]]
+            height, width = sample["ori_shape"]
+            if (height, width) != (entry["height"], entry["width"]):
+                raise ValueError(
+                    f"{sample['img_path']} has {width}x{height} pixels, the annotations say "
+                    f"{entry['width']}x{entry['height']}: boxes and masks would lie elsewhere. "
+                    "Take the images that the annotations were made for"
+                )
 
     def compute_metrics(self, results: Results) -> Figures:
         truths, detected = zip(*results, strict=True)
@@ -109,7 +129,7 @@ class CityscapesAP(CocoAP):
             name: {figure: percent(value) for figure, value in values.items()}
             for name, values in instance_ap(predictions, progress=True).items()
         }
-        average = table.pop("average")
+        average = table.pop("average", {})  # of no class, where none has an object that counts
         self.per_category["cityscapes"] = table
         return figures | {f"cityscapes_{figure}": value for figure, value in average.items()}
 

@@ -8,12 +8,18 @@ python -m transfer.prepare check --data-root data/cityscapes --format cityscapes
 import argparse
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transfer.annotated_objects import (
+    Objects,
+    check_categories,
+    check_objects,
+    images_left,
+    some,
+)
 from transfer.annotation_entries import check_entries
 from transfer.annotation_file import COCO_MEND, collector_off, is_writable, read_annotations
 from transfer.image_sizes import check_sizes
@@ -23,7 +29,6 @@ IMAGES = {  # of the datasets as they are published; Cityscapes' test pictures h
     "coco": {"train": 118_287, "val": 5_000},
     "cityscapes": {"train": 2_975, "val": 500, "test": 1_525},
 }
-MARGIN = 5  # pixels that an annotator's stroke may overshoot the image's border by
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class DatasetSummary:
     image_folder: Path
     images: int
     annotations: int
-    crowds: int
+    objects: Objects
+    images_left: int  # by mmdetection's filter, for training
     categories: tuple[str, ...]
     fingerprint: str  # sha256 of the annotation file
 
@@ -46,64 +52,53 @@ def check_coco(
     categories: Sequence[str] | None = None,
     mend: str = COCO_MEND,
     compare_sizes: bool = False,
+    filter_cfg: Mapping[str, Any] | None = None,
 ) -> DatasetSummary:
     """Checks that an annotation file is COCO's, agrees with itself, and has all its images.
 
     Args:
         annotation_file: COCO-style JSON.
         image_folder: the folder that its file names are relative to.
-        categories: the names it must have, in this order, which mmdet numbers labels by; None takes
-            what there is.
+        categories: the names it must have, in this order, which mmdet numbers labels by, beside
+            others; None takes what there is.
         mend: what a user without the dataset is told to do.
         compare_sizes: also read the header of every image, with a progress bar: takes its time.
+        filter_cfg: what of the images mmdetection leaves for training; None: all.
 
     Raises:
         FileNotFoundError: the folder, the annotation file or some images are missing.
         ValueError: the file is not COCO's, is empty or contradicts itself, has other categories,
-            a file name that leads out of the folder, or images of other sizes.
+            no object, objects without masks, a file name that leads out of the folder, or images
+            of other sizes; or the filter leaves none.
     """
     annotation_file, image_folder = Path(annotation_file), Path(image_folder)
     if not image_folder.is_dir():
         raise FileNotFoundError(f"There is no image folder {image_folder}. {mend}")
     document, fingerprint = read_annotations(annotation_file, mend)
     check_entries(annotation_file, document)
-    images, annotations = document["images"], document["annotations"]
+    images = document["images"]
     names = tuple(category["name"] for category in document["categories"])
-    _check_categories(annotation_file, names, categories)
+    check_categories(annotation_file, names, categories)
     _check_images(annotation_file, image_folder, images, mend)
-    _check_annotations(annotation_file, document)
+    objects = check_objects(annotation_file, document, categories)
+    left = images_left(document, categories or names, filter_cfg)
+    if not left:
+        raise ValueError(
+            f"{annotation_file}: filter_cfg ({dict(filter_cfg or {})}) leaves none of its "
+            f"{len(images)} images for training. Set its min_size, in pixels of the shorter side, "
+            "to what the images have."
+        )
     if compare_sizes:
         check_sizes(image_folder, images, progress=True)
     return DatasetSummary(
         annotation_file=annotation_file,
         image_folder=image_folder,
         images=len(images),
-        annotations=len(annotations),
-        crowds=sum(bool(annotation.get("iscrowd")) for annotation in annotations),
+        annotations=len(document["annotations"]),
+        objects=objects,
+        images_left=left,
         categories=names,
         fingerprint=fingerprint,
-    )
-
-
-def _check_categories(path: Path, found: Sequence[str], wanted: Sequence[str] | None) -> None:
-    twice = [name for name, count in Counter(found).items() if count > 1]
-    if twice:
-        raise ValueError(f"{path} has the categories {_some(twice)} twice. Write it anew.")
-    if wanted is None or list(found) == list(wanted):
-        return
-    if set(found) == set(wanted):
-        odd = next(k for k, (a, b) in enumerate(zip(found, wanted, strict=True)) if a != b)
-        raise ValueError(
-            f"{path} has the categories expected, in another order: number {odd + 1} is "
-            f"{found[odd]}, not {wanted[odd]}; labels would take each other's names. Write its "
-            "categories in the order of the config's classes."
-        )
-    missing = [name for name in wanted if name not in set(found)]
-    unexpected = [name for name in found if name not in set(wanted)]
-    raise ValueError(
-        f"{path} has {len(found)} categories and {len(wanted)} were expected; missing: "
-        f"{_some(missing)}; unexpected: {_some(unexpected)}. Use the annotation file of the "
-        "dataset that the config is for, or set the config's classes to the file's."
     )
 
 
@@ -120,7 +115,7 @@ def _check_images(path: Path, folder: Path, images: list[dict[str, Any]], mend: 
     if missing:
         raise FileNotFoundError(
             f"{folder} lacks {len(missing)} of the {len(names)} images that {path} lists: "
-            f"{_some(missing)}. Unpack the images again. {mend}"
+            f"{some(missing)}. Unpack the images again. {mend}"
         )
 
 
@@ -130,55 +125,6 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return entry.is_file()
     except OSError:  # a link that leads to itself
         return False
-
-
-def _check_annotations(path: Path, document: dict[str, Any]) -> None:
-    sizes = {image["id"]: (image["width"], image["height"]) for image in document["images"]}
-    known = {category["id"] for category in document["categories"]}
-    stray, unknown, outside = [], [], []
-    for annotation in document["annotations"]:
-        size = sizes.get(annotation["image_id"])
-        if size is None:
-            stray.append(annotation["id"])
-        elif annotation["category_id"] not in known:
-            unknown.append(annotation["id"])
-        elif not _fits(annotation, *size):
-            outside.append(annotation["id"])
-    total = len(document["annotations"])
-    for ids, fault in (
-        (stray, "belong to images that it does not list"),
-        (unknown, "have category ids that it does not list"),
-        (outside, f"reach more than {MARGIN} pixels outside their image"),
-    ):
-        if ids:
-            raise ValueError(
-                f"{path}: {len(ids)} of {total} annotations {fault} (annotation ids {_some(ids)}). "
-                "Images and annotations come from different datasets, or the file was cut: write "
-                "it anew with the program that made it, or unpack it again."
-            )
-
-
-def _fits(annotation: dict[str, Any], width: int, height: int) -> bool:
-    """Whether box and polygons lie in the image; an RLE mask must have its size."""
-    x, y, wide, high = annotation["bbox"]
-    right, bottom = width + MARGIN, height + MARGIN
-    if x < -MARGIN or y < -MARGIN or x + wide > right or y + high > bottom:
-        return False
-    shape = annotation.get("segmentation")
-    if isinstance(shape, dict):
-        return bool(list(shape["size"]) == [height, width])
-    return not shape or all(
-        min(polygon) >= -MARGIN and max(polygon[::2]) <= right and max(polygon[1::2]) <= bottom
-        for polygon in shape
-    )
-
-
-def _some(things: Iterable[Any]) -> str:
-    """The first five, and how many more there are."""
-    listed = [str(thing) for thing in things]
-    listed = [text if text.isprintable() else ascii(text) for text in listed]
-    more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
-    return (", ".join(text[:200] for text in listed[:5]) or "none") + more
 
 
 def _check_command(options: argparse.Namespace) -> None:
@@ -204,7 +150,7 @@ def _check_command(options: argparse.Namespace) -> None:
         print(
             f"{summary.annotation_file}: {summary.images:,} images, all present and of the sizes "
             f"listed ({part}); "
-            f"{summary.annotations:,} annotations, {summary.crowds:,} of them crowds; "
+            f"{summary.annotations:,} annotations, {summary.objects.crowds:,} of them crowds; "
             f"{len(summary.categories)} categories; sha256 {summary.fingerprint[:16]}"
         )
     test = root / "leftImg8bit" / "test"

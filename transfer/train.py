@@ -137,7 +137,10 @@ def prepare_data(cfg: Config) -> None:
     as_stated = images == [states.train_images, states.val_images]
     if Path(val.ann_file).name == VAL2017 and summaries[1].images == IMAGES["coco"]["val"]:
         as_stated &= summaries[1].annotations == VAL2017_ANNOTATIONS
-    folder = f"{root.resolve().name} ({images[0]}+{images[1]} images)"
+    counts = f"{images[0]}+{images[1]} images"
+    if other := sum(summary.objects.other for summary in summaries):
+        as_stated, counts = False, f"{counts}, without {other} objects of other categories"
+    folder = f"{root.resolve().name} ({counts})"
     cfg.dataset = {
         "name": states.dataset if as_stated else folder,
         "train_images": images[0],
@@ -154,19 +157,29 @@ def check_dataset(cfg: Config, dataset: ConfigDict) -> DatasetSummary:
         ValueError, FileNotFoundError: from :func:`transfer.prepare.check_coco` and
             :func:`transfer.prepare_cityscapes.find_pairs`; the heads have other classes.
     """
-    root = Path(cfg.data_root)
+    root, heads = Path(cfg.data_root), cfg.model.roi_head
     dataset.data_root = str(root)
     cityscapes = dataset.type == "CityscapesDataset"
     if cityscapes:
         find_pairs(root, Path(dataset.data_prefix.img).name)  # the evaluation reads gtFine itself
     categories = dataset.get("metainfo", DATASETS.get(dataset.type).METAINFO)["classes"]
-    if len(categories) != cfg.model.roi_head.bbox_head.num_classes:
+    if isinstance(categories, str):
+        raise ValueError(f"metainfo.classes is the text {categories!r}; write ({categories!r},)")
+    if {heads.bbox_head.num_classes, heads.mask_head.num_classes} != {len(categories)}:
         raise ValueError(
-            f"the heads have {cfg.model.roi_head.bbox_head.num_classes} classes, the dataset "
-            f"{len(categories)}; set num_classes of bbox_head and mask_head"
+            f"bbox_head has {heads.bbox_head.num_classes} classes, mask_head "
+            f"{heads.mask_head.num_classes}, the dataset {len(categories)}; set num_classes of "
+            "both to that"
         )
     mend = CITYSCAPES_MEND.format(root=root) if cityscapes else COCO_MEND
-    return check_coco(root / dataset.ann_file, root / dataset.data_prefix.img, categories, mend)
+    train = not dataset.get("test_mode", False)
+    rules = dataset.get("filter_cfg") if train else None
+    folder = root / dataset.data_prefix.img
+    found = check_coco(root / dataset.ann_file, folder, categories, mend, filter_cfg=rules)
+    kept = f", {found.images_left} left by filter_cfg" if train else ""
+    objects = ", ".join(f"{count} {name}" for name, count in vars(found.objects).items() if count)
+    print(f"{found.annotation_file}: {found.images} images{kept}; {objects}", flush=True)
+    return found
 
 
 def prepare_split(cfg: Config, annotations: Path, train: ConfigDict) -> dict[str, Any]:

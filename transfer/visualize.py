@@ -7,7 +7,6 @@ import argparse
 import io
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +20,12 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools.coco import COCO
 from torch import nn
 
 from results.labels import backbone_label
 from results.record import FILE_NAME, RunRecord, write_atomically
 from transfer.annotation_entries import check_entries
-from transfer.annotation_file import read_annotations
+from transfer.annotation_file import indexed, read_annotations
 from transfer.drawing import draw_detections
 from transfer.stored_detector import load_detector
 
@@ -104,10 +102,7 @@ def ground_truth(
     """
     document, _ = read_annotations(annotations)
     check_entries(annotations, document)
-    truth = COCO()
-    truth.dataset = document
-    with redirect_stdout(io.StringIO()):
-        truth.createIndex()
+    truth = indexed(document)
     names = {category["id"]: category["name"] for category in document["categories"]}
     if odd := set(names.values()) ^ set(categories):
         raise ValueError(

@@ -25,6 +25,7 @@ from pretrain.readout.knn import check_vote
 from pretrain.readout.linear_record import FEATURES_FOLDER, features_of, images_of
 from pretrain.readout.stage_features import check_space
 from pretrain.running import launch
+from pretrain.running.try_again import STOP
 from results.record import FILE_NAME, RunRecord
 
 DESCRIPTION = "Linear classifiers and k-NN on a frozen encoder, at every stage (section 5.1)."
@@ -186,4 +187,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    STOP.listen()  # without a launcher that has begun to
     main()

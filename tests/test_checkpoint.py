@@ -19,7 +19,8 @@ from mmengine.config import Config
 from pretrain.running import launch
 from pretrain.running.atomic_files import AtomicFiles, AtomicRunner
 from pretrain.running.checkpoint import AtomicCheckpoint
-from pretrain.running.try_again import try_again_on_sigterm
+from pretrain.running.try_again import STOP
+from pretrain.running.watchdog import Watchdog
 from results.record import NotWritten, remove_partials
 
 NO_ROOM = os.strerror(errno.ENOSPC)
@@ -176,12 +177,11 @@ def test_the_error_of_a_full_disk(tmp_path, monkeypatch):
     ],
 )
 def test_a_run_on_a_full_disk_ends_with_one_true_line(name, advice, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(launch, "end_children_with_this_process", lambda: None)
     cfg = toy.config(tmp_path)
     cfg.experiment_name = f"full{next(toy.COUNT)}"
     fill_up(monkeypatch, name)
     with pytest.raises(SystemExit, match=rf"^error: cannot write {tmp_path}/\S*{name}: ") as error:
-        launch.train(cfg, None)
+        launch.train(cfg, Watchdog(None, 0, 1, 600))
     assert re.search(advice, error.value.code), error.value.code
     assert error.value.code.count("--resume") == advice.count("--resume")
     assert "Traceback" not in capfd.readouterr().err
@@ -244,6 +244,16 @@ def test_a_checkpoint_with_other_tensors_is_refused(tmp_path):
         toy.train(cfg)
 
 
+@pytest.fixture
+def told():
+    """SIGTERM is noted as a started run does; what was told is forgotten afterwards."""
+    before = signal.signal(signal.SIGTERM, STOP._note)
+    yield
+    signal.signal(signal.SIGTERM, before)
+    STOP.told, STOP.saves = None, False
+
+
+@pytest.mark.usefixtures("told")
 def test_on_sigterm_it_finishes_the_iteration_saves_and_says_try_again(tmp_path):
     cfg = toy.config(tmp_path)
     cfg.default_hooks.checkpoint.update(by_epoch=True)
@@ -255,12 +265,17 @@ def test_on_sigterm_it_finishes_the_iteration_saves_and_says_try_again(tmp_path)
     assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / "iter_7.pth")
 
 
-def test_before_and_after_a_training_sigterm_says_try_again_too():
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as leaving, try_again_on_sigterm():
-        os.kill(os.getpid(), signal.SIGTERM)
+@pytest.mark.usefixtures("told")
+@pytest.mark.parametrize(("interval", "left"), [(5, "iter_10.pth"), (4, "iter_11.pth")])
+def test_in_a_validation_it_stops_at_once_if_all_is_saved(interval, left, tmp_path):
+    """Of 15 iterations, validated after 10 (and 15): nothing is lost, nothing saved too early."""
+    cfg = toy.config(tmp_path)
+    cfg.default_hooks.checkpoint.interval = interval
+    cfg.custom_hooks = [*HOOKS, {"type": "SignalInValidation"}]
+    with pytest.raises(SystemExit) as leaving:
+        toy.train(cfg)
     assert leaving.value.code == 75
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / left)
 
 
 def test_text_in_a_checkpoint_is_not_executed(tmp_path):

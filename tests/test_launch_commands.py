@@ -1,4 +1,4 @@
-"""The same run in one process and in two, by torchrun on one node and on two, and by Slurm."""
+"""The same run in one process and in two, on one node and on two, and by Slurm."""
 
 import csv
 import os
@@ -6,6 +6,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ import torch
 from mmengine.config import Config
 
 from pretrain.running import processes
-from pretrain.running.processes import first_node, join_processes, read_slurm_environment
+from pretrain.running.processes import first_node, join_processes, meet, read_slurm_environment
 from results.record import RunRecord
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -114,8 +117,13 @@ def check_equal(work_dir: Path, one_process: Path) -> None:
 
 @ON_CPU
 def test_two_processes_of_one_node(options, one_process, tmp_path):
-    port = str(free_port())
-    finish(start("pretrain", CONFIG, 2, "--work-dir", tmp_path, *options, PORT=port))
+    """Beside another job that listens at the usual port: theirs is a free one."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):  # there is one
+            other.bind(("", 29500))
+            other.listen()
+        finish(start("pretrain", CONFIG, 2, "--work-dir", tmp_path, *options))
     check_equal(tmp_path, one_process)
 
 
@@ -157,8 +165,8 @@ def test_slurm(options, one_process, slurm, tmp_path):
     assert Path(slurm["SRUN_SEEN"]).read_text().splitlines() == [
         "--partition=cpu", "--job-name=loco", "--gres=none", "--ntasks=2", "--ntasks-per-node=2",
         "--cpus-per-task=3", "--kill-on-bad-exit=1", "--time=1:00", "--exclude=a,b",
-        sys.executable, "-m", "pretrain.train", CONFIG, "--launcher", "slurm",
-        "--work-dir", str(work_dir), *options,
+        sys.executable, "-m", "pretrain.running.start", "pretrain.train", CONFIG,
+        "--launcher", "slurm", "--work-dir", str(work_dir), *options,
     ], log  # fmt: skip
 
 
@@ -238,7 +246,10 @@ def test_the_checkouts_own_python_is_found_from_everywhere(tmp_path):
             {"NNODES": "2", "NODE_RANK": "2", "MASTER_ADDR": "a"},
             "NODE_RANK is '2' of 2 nodes; expected 0 to 1",
         ),
-        ([CONFIG, "2"], {"PORT": "http"}, "PORT is 'http'; expected a number"),
+        *(
+            ([CONFIG, "2"], {"PORT": port}, f"PORT is '{port}'; expected a number, 1 to 65535")
+            for port in ("http", "", "0", "-1", "65536", "70000", "99999999999999999999", "080")
+        ),
         (
             [CONFIG, "1"],
             {"PYTHON": "/no/python"},
@@ -258,6 +269,7 @@ def test_the_launcher_names_what_is_wrong(arguments, environment, words):
         (["gpu", "name"], {}, "usage: tools/slurm_train.sh PARTITION JOB_NAME CONFIG [args]"),
         (["gpu", "name", CONFIG], {"GPUS": "many"}, "GPUS is 'many'"),
         (["gpu", "name", CONFIG], {"GPUS": "12"}, "GPUS_PER_NODE is '8', GPUS is 12"),
+        (["gpu", "name", CONFIG], {"CPUS_PER_TASK": "all"}, "CPUS_PER_TASK is 'all'"),
         (["gpu", "name", "no.py"], {}, f"no config at no.py; the configs are under {ROOT}/configs"),
         (["gpu", "name", CONFIG], {"PATH": os.environ["PATH"]}, "no srun on this machine"),
     ],
@@ -310,6 +322,43 @@ def test_slurms_names_become_torchs(environment):
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("SLURM_PROCID", "16", "expected a number, 0 to 15 (SLURM_NTASKS is 16)"),
+        ("SLURM_PROCID", "-1", "expected a number, 0 to 15 (SLURM_NTASKS is 16)"),
+        ("SLURM_PROCID", "five", "expected a number, 0 to 15"),
+        ("SLURM_NTASKS", "1", "SLURM_PROCID is '5'; expected a number, 0 to 0"),
+        ("SLURM_NTASKS", "0", "expected a number, 1 to"),
+        ("SLURM_NTASKS", "", "expected a number, 1 to"),
+        ("SLURM_LOCALID", "1.5", "expected a number, 0 to 15"),
+        ("SLURM_JOB_ID", "abc", "expected a number, 0 to"),
+        ("MASTER_PORT", "70000", "expected a number, 1 to 65535"),
+        ("PORT", "70000", "expected a number, 1 to 65535"),
+        ("PORT", "0", "expected a number, 1 to 65535"),
+        ("SLURM_JOB_NODELIST", "[", "expected nodes as srun lists them"),
+        ("SLURM_JOB_NODELIST", "gpu[", "expected nodes as srun lists them"),
+        ("SLURM_JOB_NODELIST", "gpu[1-2", "expected nodes as srun lists them"),
+        ("SLURM_STEP_NODELIST", "gpu[]", "expected nodes as srun lists them"),
+        ("SLURM_STEP_NODELIST", ",", "expected nodes as srun lists them"),
+        ("SLURM_STEP_NODELIST", "a b", "expected nodes as srun lists them"),
+    ],
+)
+def test_a_variable_that_srun_would_not_set_is_named(name, value, words, environment):
+    environment.update(TASK | {name: value})
+    with pytest.raises(ValueError) as told:
+        read_slurm_environment()
+    (line,) = str(told.value).splitlines()
+    assert words in line and line.startswith(words[:10] if "PROCID is" in words else f"{name} is ")
+    assert value in line
+
+
+def test_the_port_of_a_slurm_job_can_be_chosen(environment):
+    environment.update(TASK | {"PORT": "29600"})
+    read_slurm_environment()
+    assert environment["MASTER_PORT"] == "29600"
+
+
+@pytest.mark.parametrize(
     ("nodes", "first"),
     [
         ("gpu1", "gpu1"),
@@ -325,7 +374,9 @@ def test_the_first_node_of_slurms_notation(nodes, first):
 
 
 def test_a_process_that_no_launcher_started_is_told_so(environment):
-    assert join_processes("none") == 1
+    alone = join_processes("none")
+    alone.stop()
+    assert alone.world_size == 1
     words = "--launcher pytorch, but RANK, WORLD_SIZE, LOCAL_RANK is not set, so torchrun did not"
     with pytest.raises(ValueError, match=words):
         join_processes("pytorch")
@@ -342,3 +393,91 @@ def test_more_processes_than_gpus_are_refused(environment, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ValueError, match=r"process 3 .* sees 2 GPUs.*at most 2 processes"):
         join_processes("pytorch")
+
+
+# ---- the processes meet --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def meeting(environment):
+    """Where a meeting may take place."""
+    environment.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
+    return environment
+
+
+def told(*arguments):
+    begun = time.monotonic()
+    with pytest.raises(ValueError) as fault:
+        meet(*arguments)
+    (line,) = str(fault.value).splitlines()
+    return line, time.monotonic() - begun
+
+
+def test_who_does_not_come_is_named_in_the_stated_time(meeting):
+    line, seconds = told(0, 4, 1.0)
+    place = f"127.0.0.1:{meeting['MASTER_PORT']}"
+    assert line.startswith(f"no rank 1, 2, 3 of 4 processes at {place} within 1 s;")
+    assert "COLLECTIVE_TIMEOUT=SECONDS" in line and seconds >= 1
+
+
+def test_those_that_have_come_are_told_by_the_first(meeting):
+    """Which leaves: they would otherwise be told of a connection that is closed."""
+    found = {}
+    first = threading.Thread(target=lambda: found.update(first=told(0, 3, 1.0)[0]))
+    first.start()
+    found["second"] = told(1, 3, 60.0)[0]
+    first.join()
+    assert found["first"].startswith("no rank 2 of 3 processes at ")
+    assert found["second"].startswith("no rank 2 of 3 processes at ")
+
+
+def test_rank_0_that_does_not_come_is_named(meeting):
+    line, _ = told(1, 2, 1.0)
+    assert line.startswith(
+        f"rank 0 does not answer at 127.0.0.1:{meeting['MASTER_PORT']} within 1 s"
+    )
+
+
+@pytest.mark.parametrize("address", ["no-such-host.invalid", "a..b", "-", ""])
+def test_an_address_that_cannot_be_resolved_is_named_at_once(address, meeting):
+    meeting["MASTER_ADDR"] = address
+    line, _ = told(1, 2, 1000.0)
+    assert line.startswith(f"MASTER_ADDR is {address!r}, which this node cannot resolve")
+
+
+def test_a_port_in_use_is_named(meeting):
+    with socket.create_server(("", int(meeting["MASTER_PORT"]))):
+        line, _ = told(0, 2, 1000.0)
+    assert line.startswith(f"rank 0 cannot listen at MASTER_PORT {meeting['MASTER_PORT']}")
+    assert "SLURM_PROCID" in line
+
+
+def test_two_processes_of_one_rank_are_named(meeting):
+    host = threading.Thread(target=told, args=(0, 3, 4.0))
+    host.start()
+    other = threading.Thread(target=told, args=(1, 3, 60.0))
+    other.start()
+    time.sleep(1.0)
+    line, _ = told(1, 3, 60.0)
+    assert line.startswith("two processes have RANK (Slurm: SLURM_PROCID) 1; ")
+    host.join()
+    other.join()
+
+
+def test_a_port_that_was_named_and_is_in_use_is_refused(tmp_path):
+    with socket.create_server(("", 0)) as other:
+        port = str(other.getsockname()[1])
+        process = start("pretrain", CONFIG, 2, "--work-dir", tmp_path, PORT=port)
+        log, _ = process.communicate(timeout=60)
+    assert process.returncode == 2 and log.count("\n") == 1
+    assert log.startswith(f"error: PORT is {port}, where nobody can listen on this node")
+
+
+@ON_CPU
+def test_a_clean_error_of_two_processes_is_one_line(tmp_path):
+    process = start(
+        "pretrain", CONFIG, 2, "--work-dir", tmp_path, "--cfg-options", "data_root=none"
+    )
+    log, _ = process.communicate(timeout=200)
+    assert process.returncode == 1
+    assert log.count("\n") == 1 and log.startswith("error: ") and "none" in log, log

@@ -15,7 +15,8 @@ from test_launch_commands import OPTIONS, free_port, start
 from two_processes import end, start_two, wait_for
 
 from pretrain.running.resume import read_meta
-from pretrain.running.watchdog import PATIENCE, Sign, Watchdog, collective_timeout_s
+from pretrain.running.timeout import collective_timeout_s
+from pretrain.running.watchdog import PATIENCE, Sign, Watchdog
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT_S = 4.0
@@ -74,6 +75,13 @@ def test_a_stopped_process_is_named_in_time(tmp_path):
     assert statuses == {0: 1} and TIMEOUT_S - 0.5 < seconds < TIMEOUT_S + MARGIN_S
     assert re.search(r"error: no progress in 4 s: rank 1 on \S+ gives no sign of life", logs[0])
     assert "set COLLECTIVE_TIMEOUT=SECONDS (now 4)" in logs[0] and "--resume" in logs[0]
+
+
+def test_a_process_stopped_during_the_start_is_named_as_soon(tmp_path):
+    """Others have more patience there, but only with one that gives signs of life."""
+    statuses, logs, seconds = run_into(no_trouble, tmp_path, 1, signal.SIGSTOP, slow=True)
+    assert statuses == {0: 1} and seconds < PATIENCE * TIMEOUT_S / 2
+    assert re.search(r"error: no progress in 4 s: rank 1 on \S+ gives no sign of life", logs[0])
 
 
 def test_where_the_stopped_one_holds_the_meeting_point(tmp_path):
@@ -160,36 +168,71 @@ def test_a_timeout_that_is_none(text, monkeypatch):
         collective_timeout_s()
 
 
-# ---- the commands --------------------------------------------------------------------------------
+# ---- one process ---------------------------------------------------------------------------------
 
-CHILD = """
+ALONE = """
 import os, signal, sys, time
-def stop(*_):
-    open(os.environ["EXIT_STATUS_FILE"], "w").write("75")
-    sys.exit(75)
-how, rank = sys.argv[1], int(os.environ["RANK"])
-if how == "fails":
-    sys.exit(rank)
-signal.signal(signal.SIGTERM, stop if rank == 0 else signal.SIG_IGN)
-print("ready", flush=True)
-time.sleep(600 if rank == 0 or how == "all" else 3)
+import torch
+from torch.utils.data import DataLoader
+from pretrain.running.loaders import leave_signals_to_the_run
+from pretrain.running.processes import join_processes
+
+class Numbers(torch.utils.data.Dataset):
+    def __len__(self):
+        return 10**6
+    def __getitem__(self, index):
+        return torch.zeros(1)
+
+def hang():
+    while True:
+        time.sleep(1)
+
+if __name__ == "__main__":
+    watchdog = join_processes("none")
+    if sys.argv[1] == "hangs":
+        watchdog.begin("iteration 7")
+        hang()
+    watchdog.begin("validation", slow=True)
+    loader = DataLoader(Numbers(), num_workers=2, worker_init_fn=leave_signals_to_the_run)
+    batches = iter(loader)
+    next(batches)
+    os.kill(batches._workers[1].pid, signal.SIGSTOP)
+    print("worker", batches._workers[1].pid, flush=True)
+    for _ in batches:
+        pass
 """
 
 
-@pytest.mark.parametrize(("how", "status"), [("told", 75), ("fails", 1)])
-def test_torchrun_passes_the_status_on(how, status, tmp_path):
-    script = tmp_path / "child.py"
-    script.write_text(CHILD)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pretrain.running.torchrun", "--nproc_per_node=2",
-         f"--master_port={free_port()}", str(script), how],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+def alone(how, tmp_path):
+    script = tmp_path / "alone.py"
+    script.write_text(ALONE)
+    done = subprocess.run(
+        [sys.executable, str(script), how], cwd=ROOT, capture_output=True, text=True, timeout=100,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLLECTIVE_TIMEOUT": "1"},
     )  # fmt: skip
-    if how == "told":
-        assert [process.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
-        process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=100)
-    assert process.returncode == status
+    assert done.returncode == 1, done.stderr
+    (line,) = done.stderr.splitlines()
+    return line, done.stdout
+
+
+def test_a_stopped_loader_worker_ends_a_run_of_one_process(tmp_path):
+    """In a validation too, which may take as long as it likes."""
+    line, printed = alone("stopped", tmp_path)
+    pid = printed.split()[1]
+    assert line.startswith(
+        f"error: no progress in 1 s: loader worker (process {pid}) is stopped. The run ends"
+    )
+
+
+def test_a_hang_of_one_process_is_named_with_its_place(tmp_path):
+    line, _ = alone("hangs", tmp_path)
+    assert re.match(
+        r"error: no progress in 1 s: the process is in iteration 7, at \S*alone\.py:\d+ \(hang\)",
+        line,
+    )
+
+
+# ---- the commands --------------------------------------------------------------------------------
 
 
 def ranks(launcher: int) -> dict[str, int]:
@@ -220,7 +263,7 @@ def test_a_pretraining_with_a_stopped_process(coco, tmp_path):
     begun = time.monotonic()
     said = next(line for line in process.stdout if line.startswith("error: "))
     assert time.monotonic() - begun < 8 + 8
-    os.kill(victim, signal.SIGKILL)  # torchrun does so after 30 seconds
+    os.kill(victim, signal.SIGKILL)  # the launcher does so after 30 seconds
     process.communicate(timeout=60)
     assert process.returncode == 1
     assert re.match(r"error: no progress in 8 s: rank 1 on \S+ gives no sign of life", said)

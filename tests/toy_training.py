@@ -107,6 +107,14 @@ class Signal(Hook):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+@HOOKS.register_module()
+class SignalInValidation(Hook):
+    """A scheduler that wants the machine back while a validation is under way."""
+
+    def before_val_iter(self, runner, batch_idx, data_batch=None):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def config(work_dir, **values):
     cfg = Config(
         {

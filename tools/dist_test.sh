@@ -5,6 +5,7 @@ if (($# < 2)) || [[ $1 == -* || $2 == -* ]]; then
     echo "error: no CONFIG and CHECKPOINT; usage: tools/dist_test.sh CONFIG CHECKPOINT [N] [args]" >&2
     exit 2
 fi
+typed=("$@")
 config=$1 checkpoint=$2
 shift 2
 processes=()
@@ -12,4 +13,4 @@ if [[ ${1:-} =~ ^[0-9]+$ ]]; then
     processes=("$1")
     shift
 fi
-exec bash "$(dirname "$0")/launch.sh" transfer.evaluate "$config" "${processes[@]}" "$checkpoint" "$@"
+. "$(dirname "$0")/launch.sh" transfer.evaluate "$config" "${processes[@]}" "$checkpoint" "$@"

@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
 # usage: tools/dist_train.sh CONFIG [N] [--work-dir DIR] [--resume] [--cfg-options NAME=VALUE ...]
 set -euo pipefail
-exec bash "$(dirname "$0")/launch.sh" transfer.train "$@"
+. "$(dirname "$0")/launch.sh" transfer.train "$@"

@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
 # usage: tools/pretrain.sh CONFIG [N] [--work-dir DIR] [--resume] [--cfg-options NAME=VALUE ...]
 set -euo pipefail
-exec bash "$(dirname "$0")/launch.sh" pretrain.train "$@"
+. "$(dirname "$0")/launch.sh" pretrain.train "$@"

@@ -7,7 +7,7 @@
 #   SRUN_ARGS=""     more arguments of srun, e.g. "--time=24:00:00 --exclude=node3"
 #   COLLECTIVE_TIMEOUT=600  seconds after which a process that died or hangs ends the others
 #   GRES=            what a node gives; gpu:$GPUS_PER_NODE, or "none" on a partition without GPUs
-# Ends with 75 where the run was told to stop and saved: start it again with --resume.
+# Ends with 75 where it was told to stop (SIGTERM, SIGHUP, Ctrl-C): start it again with --resume.
 set -euo pipefail
 
 fail() {
@@ -17,6 +17,10 @@ fail() {
 
 (($# >= 3)) || fail "usage: tools/slurm_train.sh PARTITION JOB_NAME CONFIG [args]"
 partition=$1 job_name=$2 config=$3
+typed=("$@")
+[[ " $* " == *" --resume "* ]] || typed+=(--resume)
+printf -v GOES_ON_WITH '%q ' bash "$0" "${typed[@]}"
+export GOES_ON_WITH
 shift 3
 root=$(realpath "$(dirname "$0")/..")
 python=${PYTHON:-$root/.venv/bin/python}
@@ -28,6 +32,8 @@ gpus=${GPUS:-8}
 gpus_per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
 [[ $gpus_per_node =~ ^[1-9][0-9]*$ ]] && ((gpus % gpus_per_node == 0)) ||
     fail "GPUS_PER_NODE is '$gpus_per_node', GPUS is $gpus; expected a number that divides it"
+cpus=${CPUS_PER_TASK:-8}
+[[ $cpus =~ ^[1-9][0-9]*$ ]] || fail "CPUS_PER_TASK is '$cpus'; expected the number of cores of a process"
 module=$("$python" "$root/tools/trainer_of.py" "$config")
 read -ra more <<<"${SRUN_ARGS:-}"
 
@@ -35,5 +41,5 @@ export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # threads that spin while the
 export PYTHONUNBUFFERED=1
 export REFRESH_TABLES=${REFRESH_TABLES:-1} # 0: a run that ends well leaves the tables beside it alone
 exec srun --partition="$partition" --job-name="$job_name" --gres="${GRES:-gpu:$gpus_per_node}" \
-    --ntasks="$gpus" --ntasks-per-node="$gpus_per_node" --cpus-per-task="${CPUS_PER_TASK:-8}" \
-    --kill-on-bad-exit=1 "${more[@]}" "$python" -m "$module" "$config" --launcher slurm "$@"
+    --ntasks="$gpus" --ntasks-per-node="$gpus_per_node" --cpus-per-task="$cpus" \
+    --kill-on-bad-exit=1 "${more[@]}" "$python" -m pretrain.running.start "$module" "$config" --launcher slurm "$@"

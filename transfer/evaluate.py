@@ -131,7 +131,7 @@ def main(arguments: list[str] | None = None) -> None:
     begun = time.monotonic()
     try:
         cfg = load_config(args)
-        world_size = join_processes(args.launcher)
+        watchdog = join_processes(args.launcher)
         summary = prepare(cfg)
         meta = check_config(path, cfg)
         metrics, metric = evaluate(cfg, path)
@@ -152,7 +152,7 @@ def main(arguments: list[str] | None = None) -> None:
             "expected_images": evaluated["expected"],
             "metrics": metrics,
             "per_category": per_category,
-            "world_size": world_size,
+            "world_size": watchdog.world_size,
             "hardware": processor(),
             "versions": package_versions(),
             "git_commit": git_commit(),

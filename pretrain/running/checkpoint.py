@@ -9,11 +9,9 @@ tensors and plain Python, so that resuming unpickles nothing that could run code
 """
 
 import re
-import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -28,14 +26,14 @@ from pretrain.running.atomic_files import AtomicFiles
 from pretrain.running.launch import config_text
 from pretrain.running.resume import LAST
 from pretrain.running.train_loop import ResumableLoop
-from pretrain.running.try_again import TRY_AGAIN
+from pretrain.running.try_again import STOP, TRY_AGAIN
 
 
 @HOOKS.register_module()
 class AtomicCheckpoint(Hook):
     """Writes ``epoch_N.pth`` or ``iter_N.pth`` and names it in ``last_checkpoint``.
 
-    The last one stays whole until the next is on the disk. On SIGTERM it writes one after the
+    The last one stays whole until the next is on the disk. Told to stop, it writes one after the
     iteration at hand and ends the run with exit status 75. For :class:`ResumableLoop`.
 
     Args:
@@ -64,7 +62,7 @@ class AtomicCheckpoint(Hook):
         self.max_keep_ckpts = max_keep_ckpts
         self.save_best = save_best
         self._best: float | None = None
-        self._told_to_stop = False
+        self._saved = -1  # iterations, of the last one
 
     def before_train(self, runner: Runner) -> None:
         if not isinstance(runner.train_loop, ResumableLoop):
@@ -72,12 +70,11 @@ class AtomicCheckpoint(Hook):
                 f"train_cfg is {type(runner.train_loop).__name__}, which does not continue where "
                 "an AtomicCheckpoint was written; set train_cfg.type to ResumableLoop"
             )
-        # The other processes live on until the first one has written and left.
-        action = self._stop if is_main_process() else signal.SIG_IGN
-        self._before = signal.signal(signal.SIGTERM, action)
+        STOP.saves = True
 
     def after_train(self, runner: Runner) -> None:
-        signal.signal(signal.SIGTERM, self._before)
+        STOP.saves = False
+        self._stop(runner, runner.iter)
 
     def after_train_iter(
         self,
@@ -88,11 +85,16 @@ class AtomicCheckpoint(Hook):
     ) -> None:
         iterations = runner.iter + 1
         every = self.interval * (len(runner.train_dataloader) if self.by_epoch else 1)
-        if iterations % every == 0 or self.is_last_train_iter(runner) or self._told_to_stop:
+        told = STOP.told and is_main_process()
+        if iterations % every == 0 or self.is_last_train_iter(runner) or told:
             self._save(runner, iterations)
-        if self._told_to_stop:
-            runner.logger.info(f"SIGTERM: stopped after iteration {iterations}; add --resume")
-            sys.exit(TRY_AGAIN)
+        self._stop(runner, iterations)
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """A validation is done again, where nothing was trained since the last checkpoint."""
+        self._stop(runner, runner.iter)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         if self.save_best is None or not metrics:  # mmdet reports none for an empty list
@@ -116,6 +118,7 @@ class AtomicCheckpoint(Hook):
         """
         checkpoint["meta"].pop("config", None)  # mmengine executes it as Python
         self._best = checkpoint["meta"].get("best")
+        self._saved = checkpoint["meta"]["iter"]
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if odd := model.state_dict().keys() ^ checkpoint["state_dict"].keys():
             raise ValueError(
@@ -129,6 +132,7 @@ class AtomicCheckpoint(Hook):
         name = f"epoch_{epochs}.pth" if self.by_epoch and not rest else f"iter_{iterations}.pth"
         runner.logger.info(f"Saving checkpoint {name}")
         self._write(runner, name, iterations, with_state=True)
+        self._saved = iterations
         if is_main_process():
             folder = Path(runner.work_dir)
             AtomicFiles().put(str(folder / name).encode(), folder / LAST)
@@ -162,8 +166,14 @@ class AtomicCheckpoint(Hook):
         ]:
             path.unlink()
 
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        self._told_to_stop = True
+    def _stop(self, runner: Runner, iterations: int) -> None:
+        """End the run, if it was told to and is saved; the other processes follow the first."""
+        if STOP.told and is_main_process() and self._saved == iterations:
+            runner.logger.info(
+                f"stopped by {STOP.told.name} after iteration {iterations}, which is saved; to go "
+                f"on: {STOP.command()}"
+            )
+            sys.exit(TRY_AGAIN)
 
 
 @HOOKS.register_module()

@@ -5,8 +5,8 @@ import fcntl
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TextIO
 
@@ -16,10 +16,10 @@ from mmengine.dist import is_main_process
 from pretrain.images.two_views import TooManyUnreadable
 from pretrain.running.agreement import Facts, facts_of, settle, words_of
 from pretrain.running.atomic_files import AtomicRunner
+from pretrain.running.loaders import worker_fault
 from pretrain.running.numbers import FiniteNumbers, NotFinite
 from pretrain.running.options import Options, merge
-from pretrain.running.orphans import end_children_with_this_process
-from pretrain.running.processes import join_processes
+from pretrain.running.processes import join_processes, speaks
 from pretrain.running.refresh import refresh_tables
 from pretrain.running.resume import (
     LAST,
@@ -28,8 +28,7 @@ from pretrain.running.resume import (
     last_good,
     refuse_existing,
 )
-from pretrain.running.torchrun import leave_status
-from pretrain.running.try_again import try_again_on_sigterm
+from pretrain.running.try_again import STOP, TRY_AGAIN
 from pretrain.running.watchdog import Progress, Watchdog
 from pretrain.stored_tensors import check_readable
 from results.record import FILE_NAME, RunRecord, remove_partials, write_atomically
@@ -79,7 +78,6 @@ inputs. Is given the config and the number of processes. Returns fingerprints of
 config does not hold; raises ValueError or FileNotFoundError for a user's mistake."""
 
 
-@try_again_on_sigterm()
 def main(description: str, prepare: Prepare, args: argparse.Namespace | None = None) -> None:
     """Read the config, prepare it, run it.
 
@@ -91,21 +89,39 @@ def main(description: str, prepare: Prepare, args: argparse.Namespace | None = N
     args = args or argument_parser(description).parse_args()
     start = Start(args, prepare)
     try:
-        start.world_size = join_processes(args.launcher)
-        watchdog = Watchdog.of_this_process() if start.world_size > 1 else None
-        if watchdog:
-            watchdog.start()
-        settle(start.find_out)
-        settle(start.take_folder)
+        watchdog = join_processes(args.launcher)
+        start.world_size = watchdog.world_size
+        with named_faults(watchdog):
+            settle(start.find_out)
+            settle(start.take_folder)
     except ValueError as error:
-        sys.exit(f"error: {error}" if is_main_process() else 1)
+        sys.exit(f"error: {error}" if speaks() else 1)
     with start.lock or nullcontext():
         if not start.finished:
             train(start.cfg, watchdog)
-    if watchdog:
-        watchdog.stop()
+    watchdog.stop()
     if is_main_process():
         refresh_tables(Path(start.cfg.work_dir))
+
+
+@contextmanager
+def named_faults(watchdog: Watchdog, then: Callable[[], str] = str) -> Iterator[None]:
+    """One line for what torch raises where another process, or a loader's worker, has ended.
+
+    Args:
+        watchdog: of this process.
+        then: gives a sentence on what is left.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        fault = worker_fault(error)
+        words = f"{watchdog.here()}{fault}" if fault else watchdog.missing()
+        if words and STOP.told:  # and so were the others
+            sys.exit(TRY_AGAIN)
+        if words:
+            sys.exit(" ".join([f"error: {words}.", then()] + [f"({error})"] * (not fault)))
+        raise
 
 
 class Start:
@@ -171,11 +187,10 @@ class Start:
         return {"continues from": str(found)}
 
 
-def train(cfg: Config, watchdog: Watchdog | None) -> None:
+def train(cfg: Config, watchdog: Watchdog) -> None:
     """Run it, under guard; a fault that the run itself found ends it with one line."""
-    end_children_with_this_process()
     for loader in (cfg[name] for name in cfg if name.endswith("_dataloader") and cfg[name]):
-        loader.worker_init_fn = {"type": "leave_sigterm_to_the_run"}
+        loader.worker_init_fn = {"type": "leave_signals_to_the_run"}
     try:
         runner = AtomicRunner.from_cfg(cfg)
     except ValueError as error:  # an option that the model cannot honour
@@ -183,25 +198,22 @@ def train(cfg: Config, watchdog: Watchdog | None) -> None:
     except OSError as error:  # in one: no room for the config, or for the log
         sys.exit(f"error: {words_of(error)}")
     runner.register_hook(FiniteNumbers())
-    if watchdog:
-        runner.register_hook(Progress(watchdog))
+    runner.register_hook(Progress(watchdog))
     try:
-        runner.train()
+        with named_faults(watchdog, lambda: last_good(Path(cfg.work_dir))):
+            runner.train()
     except NotFinite as error:  # in all processes
         sys.exit(f"error: {error}" if is_main_process() else 1)
     except (OSError, TooManyUnreadable) as error:  # in one: a full disk, files that have vanished
         words = str(error).rpartition(f"{type(error).__name__}: ")[2]  # no worker's traceback
         sys.exit(f"error: {words.strip()}. {last_good(Path(cfg.work_dir))}")
     except SystemExit as stop:
-        if isinstance(stop.code, int):  # told to stop, and saved
-            leave_status(stop.code)
-            if watchdog:
-                watchdog.end_all(stop.code)
+        if stop.code == TRY_AGAIN:  # told to stop, and saved
+            watchdog.end_all(stop.code)
         raise
-    except RuntimeError as error:
-        if watchdog and (missing := watchdog.missing()):
-            sys.exit(f"error: {missing}. {last_good(Path(cfg.work_dir))} ({error})")
-        raise
+    finally:
+        STOP.saves = False
+        watchdog.begin("the end of the run", slow=True)
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -3,21 +3,25 @@
 A collective waits for all processes, so one that does not come stops the others without a word.
 Therefore a thread of every process tells the others, every second or sooner, what its main
 thread is doing; another looks at what they tell once its own main thread has not come on for long.
-A process that was killed or stopped tells nothing, one that hangs elsewhere tells where.
+A process that was killed or stopped tells nothing, one that hangs elsewhere tells where. A run of
+one process is judged alike, but for the others; a loader's worker that was stopped is named too.
 
 ``COLLECTIVE_TIMEOUT`` in the environment is the longest that an iteration of training may take, in
 seconds, with the loading of its batch and the saving after it; without it 600. Before the first
-iteration and in a validation one process may work while others wait: PATIENCE times as long.
+iteration and in a validation one process may work while others wait: PATIENCE times as long, as
+long as it gives signs of life.
 """
 
 import json
 import os
 import re
+import signal
 import socket
 import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,33 +31,19 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
-from pretrain.running.torchrun import leave_status
+from pretrain.running.loaders import stuck_workers
+from pretrain.running.timeout import VARIABLE, collective_timeout_s
+from pretrain.running.try_again import STOP
 
-VARIABLE = "COLLECTIVE_TIMEOUT"
-DEFAULT_S = 600
 PATIENCE = 6
 BEATS = 20  # signs of life within the time, or more
 SILENT_BEATS = 8  # without a sign, after which a process counts as dead or stopped
 LEFT, GONE = "left", "gone"  # in the store: the exit status of all; how many have followed it
+TOLD = "told"  # in the store: that one of them was told to stop
 CODE = Path(__file__).resolve().parents[2]
 OURS = re.compile(f"{re.escape(str(CODE))}/(?!.*site-packages/)")
+LOADER = "/torch/utils/data/dataloader.py"
 WAITS_IN = f"{Path(dist.__file__).parent}{os.sep}"
-
-
-def collective_timeout_s() -> float:
-    """The longest that an iteration may take.
-
-    Raises:
-        ValueError: the variable holds no number of seconds.
-    """
-    text = os.environ.get(VARIABLE, str(DEFAULT_S))
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 1 <= seconds < float("inf"):
-        raise ValueError(f"{VARIABLE} is {text!r}; expected a number of seconds, 1 or more")
-    return seconds
 
 
 class Sign(NamedTuple):
@@ -71,13 +61,13 @@ class Watchdog:
     """Two threads of one process: one tells and listens, the other judges.
 
     Args:
-        store: that all processes reach; no other thread may use this object.
+        store: that all processes reach; no other thread may use this object. None: there is one.
         rank: of this process.
         world_size: how many there are.
         timeout_s: the longest that an iteration may take.
     """
 
-    def __init__(self, store: Store, rank: int, world_size: int, timeout_s: float) -> None:
+    def __init__(self, store: Store | None, rank: int, world_size: int, timeout_s: float) -> None:
         self.store, self.rank, self.world_size = store, rank, world_size
         self.timeout_s, self.beat_s = timeout_s, min(1.0, timeout_s / BEATS)
         self._main = threading.main_thread().ident
@@ -87,16 +77,19 @@ class Watchdog:
         self._over = threading.Event()
         self._begun = self._alone_since = self._answered = time.monotonic()
         self._seen: dict[int, tuple[Sign | None, float]] = {}  # by rank: the last, when it came
+        self._stuck, self._stuck_since = "", 0.0
 
     @classmethod
     def of_this_process(cls) -> "Watchdog":
-        """With a connection of its own to where the processes have met."""
+        """With a connection of its own to where the processes have met, if there are others."""
+        if "MASTER_PORT" not in os.environ:
+            return cls(None, 0, 1, collective_timeout_s())
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=60))
         return cls(
             PrefixStore("watchdog", store),
-            dist.get_rank(),
-            dist.get_world_size(),
+            int(os.environ["RANK"]),
+            int(os.environ["WORLD_SIZE"]),
             collective_timeout_s(),
         )
 
@@ -122,11 +115,19 @@ class Watchdog:
 
     def end_all(self, status: int) -> None:
         """Let every process end with the exit status that this one ends with, and wait for it."""
+        if self.world_size == 1:
+            return
         self._leaving = status
         self._over.wait((SILENT_BEATS + 1) * self.beat_s)
 
+    def here(self) -> str:
+        """Which process this is, before what it has to say; "" where there are no others."""
+        return f"rank {self.rank} on {socket.gethostname()}: " if self.world_size > 1 else ""
+
     def missing(self) -> str:
         """In words, which processes give no sign of life, after looking long enough to know."""
+        if self.world_size == 1:
+            return ""
         self._asked = True
         time.sleep((SILENT_BEATS + 1) * self.beat_s)
         return self._silent()
@@ -135,34 +136,39 @@ class Watchdog:
         beat = 0
         while not self._over.wait(self.beat_s):
             beat += 1
+            sign = self._sign(beat)
+            if self.store is None:
+                continue
             try:
-                self._exchange(self._sign(beat))
+                self._exchange(self.store, sign)
             except RuntimeError:  # who holds the store has ended, or died: that shows in the end
                 return
             self._answered = time.monotonic()
 
-    def _exchange(self, sign: Sign) -> None:
-        self.store.set(str(self.rank), json.dumps(sign))
-        waited_s, longest_s = self._waited()
-        look = self._asked or waited_s > longest_s / 2
+    def _exchange(self, store: Store, sign: Sign) -> None:
+        store.set(str(self.rank), json.dumps(sign))
+        look = self._asked or self._waited()[0] > self.timeout_s / 2
         if look and not self._looking:
             self._seen = dict.fromkeys(range(self.world_size), (None, time.monotonic()))
         self._looking = look
         if look:
-            self._listen()
+            self._listen(store)
+        if STOP.told:
+            store.set(TOLD, str(int(STOP.told)))
+        elif store.check([TOLD]):
+            STOP.told = signal.Signals(int(store.get(TOLD)))
         if self._leaving is not None:
-            self.store.set(LEFT, str(self._leaving))
-            if self.store.add(GONE, 0) == self.world_size - 1:
+            store.set(LEFT, str(self._leaving))
+            if store.add(GONE, 0) == self.world_size - 1:
                 self.stop()
-        elif self.store.check([LEFT]):
-            status = int(self.store.get(LEFT))
-            leave_status(status)
-            self.store.add(GONE, 1)
+        elif store.check([LEFT]):
+            status = int(store.get(LEFT))
+            store.add(GONE, 1)
             os._exit(status)
 
-    def _listen(self) -> None:
-        ranks = [rank for rank in self._seen if self.store.check([str(rank)])]
-        for rank, text in zip(ranks, self.store.multi_get(list(map(str, ranks))), strict=True):
+    def _listen(self, store: Store) -> None:
+        ranks = [rank for rank in self._seen if store.check([str(rank)])]
+        for rank, text in zip(ranks, store.multi_get(list(map(str, ranks))), strict=True):
             heard = Sign(*json.loads(text))
             if heard != self._seen[rank][0]:
                 self._seen[rank] = heard, time.monotonic()
@@ -176,6 +182,11 @@ class Watchdog:
         inner = (own or frames)[-1]
         name = os.path.relpath(inner.filename, CODE)
         place = f"{name}:{inner.lineno} ({inner.name})"
+        stuck = stuck_workers()
+        if stuck != self._stuck:
+            self._stuck, self._stuck_since = stuck, time.monotonic()
+        if any(frame.filename.endswith(LOADER) for frame in frames):
+            place += ", waiting for its loader's workers"
         return Sign(beat, self._step, self._doing, place, waiting, socket.gethostname())
 
     def _waited(self) -> tuple[float, float]:
@@ -190,9 +201,14 @@ class Watchdog:
             if time.monotonic() - last > SILENT_BEATS * self.beat_s:  # the whole job was stopped
                 self._begun = time.monotonic()
             last = time.monotonic()
+            stuck_s = time.monotonic() - max(self._begun, self._stuck_since)
             waited_s, longest_s = self._waited()
-            if waited_s > longest_s:
+            if self._stuck and stuck_s > self.timeout_s:
+                self._end(self.timeout_s, self.here() + self._stuck)
+            elif waited_s > longest_s:
                 self._accuse(longest_s)
+            elif waited_s > self.timeout_s and self._silent():
+                self._accuse(self.timeout_s)
 
     def _accuse(self, waited_s: float) -> None:
         """End this process, unless it comes on after all; the first of those that live says why."""
@@ -203,11 +219,15 @@ class Watchdog:
         if step != self._step:
             return
         if first == self.rank or self._lives(first):  # else it has said so and ended
-            words = self._silent() or self._hanging()
+            self._end(waited_s, self._silent() or self._hanging())
+        os._exit(1)
+
+    def _end(self, waited_s: float, words: str) -> None:
+        with suppress(OSError):  # a terminal that is closed
             print(
-                f"error: no progress in {waited_s:g} s: {words}. The run ends. Its last checkpoint "
-                "is whole: the same command with --resume continues from it. A run that needs more "
-                f"time for {self._doing}: set {VARIABLE}=SECONDS (now {self.timeout_s:g})",
+                f"error: no progress in {waited_s:g} s: {words}. The run ends; start it again with "
+                f"--resume. If {self._doing} needs more time: set {VARIABLE}=SECONDS (now "
+                f"{self.timeout_s:g})",
                 file=sys.stderr,
                 flush=True,
             )
@@ -220,6 +240,8 @@ class Watchdog:
         return time.monotonic() - self._seen[rank][1] < SILENT_BEATS * self.beat_s
 
     def _silent(self) -> str:
+        if self.world_size == 1:
+            return ""
         age_s = time.monotonic() - self._answered
         if age_s > SILENT_BEATS * self.beat_s:
             place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
@@ -232,6 +254,8 @@ class Watchdog:
 
     def _hanging(self) -> str:
         """Who lags behind, or does not wait while others do; all where that does not tell."""
+        if self.world_size == 1:
+            self._seen = {0: (self._sign(0), 0.0)}
         signs = {rank: sign for rank, (sign, _) in self._seen.items() if sign is not None}
         least = min(sign.step for sign in signs.values())
         suspects = {rank: sign for rank, sign in signs.items() if sign.step == least}
@@ -247,7 +271,9 @@ class Watchdog:
         return "; ".join(told)
 
     def _name(self, rank: int) -> str:
-        sign = self._seen[rank][0]
+        if self.world_size == 1:
+            return "the process"
+        sign, _ = self._seen[rank]
         return f"rank {rank} on {sign.host}" if sign else f"rank {rank}, which has not come,"
 
 
@@ -273,6 +299,12 @@ class Progress(Hook):
 
     def before_val_epoch(self, runner: Runner) -> None:
         self.watchdog.begin("validation", slow=True)
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        last = batch_idx + 1 >= len(runner.val_dataloader)  # then the metric takes its time
+        self.watchdog.begin("validation", slow=last or self.watchdog.world_size > 1)
 
     def after_val_epoch(self, runner: Runner, metrics: Any = None) -> None:
         self.watchdog.begin("what follows validation", slow=True)

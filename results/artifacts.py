@@ -69,6 +69,8 @@ def load_losses(records: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], list[Pr
         title = run_label(run)
         if title in frames:
             title += f", {run['dataset']}, seed {run['seed']}"
+        if title in frames:
+            title += f", {PurePosixPath(run['record_path']).parent.name}"
         while title in frames:
             title += "*"
         frames[title] = frame

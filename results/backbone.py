@@ -26,9 +26,11 @@ def backbone_deviations(run: Mapping[str, Any]) -> tuple[str, ...]:
         return () if known else ("backbone: not known to be torchvision's published weights",)
     dataset = provenance.get("dataset")
     found = [] if dataset == PRETRAINING_DATASET else [_other_dataset(dataset)]
+    said = f"dataset: {dataset} instead of {PRETRAINING_DATASET}"
+    texts = [text for text in _texts(provenance.get("deviations")) if not found or text != said]
     if "deviations" not in provenance:
         found.append("backbone: its provenance does not list how its pretraining deviates")
-    return (*found, *(f"backbone: {text}" for text in _texts(provenance.get("deviations"))))
+    return (*found, *(f"backbone: {text}" for text in texts))
 
 
 def _other_dataset(dataset: object) -> str:

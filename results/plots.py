@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from results.labels import EM_DASH, METHODS, METRICS, label, rank
 
 X_COLUMNS = ("iteration", "epoch")  # of losses.csv; every other column is a unit
 MAX_LABEL = 44  # characters
+MAX_LINES, TITLE_WIDTH = 4, 38  # of a title, in lines and characters
 
 # By the last stage of a unit, where its loss is computed, so that equal depths match over panels.
 _STAGE_STYLES = {
@@ -105,7 +107,7 @@ def decoder_curves(frames: Mapping[str, pd.DataFrame]) -> Figure:
                 name = label(METHODS, method)
                 name += f" ({_stage(unit)})" if everywhere and len(stages) > 1 else ""
                 _curve(panel, frames[method], unit, _METHOD_STYLES.get(method, _OTHER_STYLE), name)
-        panel.set_title(f"decoder after {_plain(stage)}", fontsize=11)
+        panel.set_title(_title(f"decoder after {stage}", width=30), fontsize=11)
         panel.set_xlabel("iteration")
         _clean(panel)
     axes[0].set_ylim(*loss_range(frames))
@@ -126,7 +128,7 @@ def tsne_panels(embeddings: Mapping[str, pd.DataFrame]) -> Figure:
     """
     panels = max(1, len(embeddings))
     classes = sorted({str(name) for frame in embeddings.values() for name in frame["class"]})
-    figure = Figure(figsize=(3.4 * panels, 4.2), layout="constrained")
+    figure = Figure(figsize=(3.4 * panels, 3.8), layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
     for panel, (title, frame) in zip(axes[: len(embeddings)], embeddings.items(), strict=True):
         for place, name in enumerate(classes):
@@ -142,16 +144,29 @@ def tsne_panels(embeddings: Mapping[str, pd.DataFrame]) -> Figure:
                 label=_plain(name),
                 gid=f"class:{name}",
             )
-        panel.set_title(_plain(title), fontsize=11)
+        panel.set_title(_title(title, width=36), fontsize=11)
         panel.set_xticks([])
         panel.set_yticks([])
         panel.set_box_aspect(1)
         panel.margins(0.05)
-    figure.legend(
-        *_legend(axes[0]), loc="outside lower center", ncols=5 if panels > 1 else 3, frameon=False,
-        markerscale=1.5, fontsize=9, handletextpad=0.3,
-    )  # fmt: skip
+    if classes:
+        _legend_below(figure, axes[0])
     return figure
+
+
+def _legend_below(figure: Figure, panel: Axes) -> None:
+    """In as many columns as the figure is wide; it grows by what the legend takes."""
+    for columns in (5, 4, 3, 2, 1):
+        legend = figure.legend(
+            *_legend(panel), loc="outside lower center", ncols=columns, frameon=False,
+            markerscale=1.5, fontsize=9, handletextpad=0.3,
+        )  # fmt: skip
+        box = legend.get_window_extent()
+        width, height = box.width / figure.dpi, box.height / figure.dpi  # inches
+        if width <= figure.get_figwidth() or columns == 1:
+            break
+        legend.remove()
+    figure.set_size_inches(max(figure.get_figwidth(), width), figure.get_figheight() + height)
 
 
 def has_bars(cells: pd.DataFrame) -> bool:
@@ -175,7 +190,7 @@ def ap_bars(cells: pd.DataFrame) -> Figure:
             bars = panel.barh(places, values.fillna(0.0), height=0.38, color=colour, label=name)
             texts = [EM_DASH if math.isnan(value) else f"{value:.1f}" for value in values]
             panel.bar_label(bars, texts, padding=3, fontsize=9)
-        panel.set_title(_plain(here["group_label"].iloc[0]), fontsize=11)
+        panel.set_title(_title(here["group_label"].iloc[0]), fontsize=11)
         panel.set_xlabel("AP (%)")
         panel.margins(x=0.12, y=0.02)
         _clean(panel)
@@ -196,19 +211,26 @@ def ap_bars(cells: pd.DataFrame) -> Figure:
 def _loss_panel(panel: Axes, title: str, frame: pd.DataFrame) -> None:
     for unit in units_of(frame):
         _curve(panel, frame, unit, _STAGE_STYLES.get(_stage(unit), _OTHER_STYLE), unit)
-    panel.set_title(_plain(title), fontsize=11)
+    panel.set_title(_title(title), fontsize=11)
     panel.set_xlabel("iteration")
     panel.legend(fontsize=9, frameon=False, handlelength=2.6, title="unit", title_fontsize=9)
     _clean(panel)
 
 
 def _curve(panel: Axes, frame: pd.DataFrame, unit: str, style: _Style, name: str) -> None:
-    """A unit's logged losses, faint, and their running mean, bold."""
+    """A unit's logged losses, faint, and their running mean, bold; a dot where no line begins."""
     iterations = frame["iteration"].to_numpy(dtype=float)
     raw = frame[unit].astype(float)
     mean = raw.rolling(max(1, len(frame) // 15), min_periods=1, center=True).mean()
     colour, dashes = style
-    panel.plot(iterations, raw, color=colour, alpha=0.25, linewidth=0.8, gid=f"raw:{unit}")
+    panel.plot(
+        *(iterations, raw),
+        color=colour,
+        alpha=0.25,
+        linewidth=0.8,
+        gid=f"raw:{unit}",
+        **_dots(raw),
+    )
     panel.plot(
         iterations,
         mean,
@@ -217,7 +239,15 @@ def _curve(panel: Axes, frame: pd.DataFrame, unit: str, style: _Style, name: str
         linewidth=2,
         label=_plain(name),
         gid=f"mean:{unit}",
+        **_dots(mean),
     )
+
+
+def _dots(values: pd.Series) -> dict[str, Any]:
+    """Markers for the values without a neighbour, which a line does not show."""
+    there = np.pad(np.isfinite(values.to_numpy(dtype=float)), 1)
+    alone = np.flatnonzero(there[1:-1] & ~there[:-2] & ~there[2:])
+    return {"marker": "o", "markersize": 4, "markevery": alone.tolist()} if alone.size else {}
 
 
 def _stage(unit: str) -> str:
@@ -232,7 +262,9 @@ def _legend(panel: Axes) -> tuple[list[Artist], list[str]]:
 
 def _row_label(row: pd.Series) -> str:
     epochs = "" if pd.isna(row["pretrain_epochs"]) else f", {row['pretrain_epochs']} ep."
-    return _plain(f"{row['method_label']}, {row['arch_label']}{epochs}")
+    parts = [f"{row['method_label']}, {row['arch_label']}{epochs}", row["setting"]]
+    parts += [f"variant {row['variant']}"] if row["variant"] else []
+    return _title(", ".join(filter(None, parts)))
 
 
 def _clean(panel: Axes) -> None:
@@ -242,7 +274,20 @@ def _clean(panel: Axes) -> None:
 
 
 def _plain(text: str) -> str:
-    """One line that leaves room for the data, in which matplotlib finds no formula."""
+    """One line that leaves room for the data, in which matplotlib finds no formula.
+
+    What is long loses its middle: names often differ at their end.
+    """
     text = " ".join(text.split())
-    text = text if len(text) <= MAX_LABEL else text[: MAX_LABEL - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    if len(text) > MAX_LABEL:
+        text = text[: MAX_LABEL // 2] + "\N{HORIZONTAL ELLIPSIS}" + text[1 - MAX_LABEL // 2 :]
     return text.replace("$", r"\$")
+
+
+def _title(text: str, width: int = TITLE_WIDTH) -> str:
+    """Up to MAX_LINES lines of `width` characters; what is longer loses its middle."""
+    lines = textwrap.wrap(" ".join(text.split()), width)
+    if len(lines) > MAX_LINES:
+        last = lines[1 - MAX_LINES // 2 :]
+        lines = [*lines[: MAX_LINES // 2], "\N{HORIZONTAL ELLIPSIS}", *last]
+    return "\n".join(lines).replace("$", r"\$")

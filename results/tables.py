@@ -111,8 +111,6 @@ def paper_cells(
     admitted: pd.DataFrame, paper: PaperTable, columns: Sequence[tuple[str, str]]
 ) -> pd.DataFrame:
     """`transfer_table` with the rows, labels and deltas of a table of the paper."""
-    told = zip(admitted["backbone_deviations"], admitted["setting"], strict=True)
-    admitted = admitted.assign(backbone_deviations=[unexplained(*each) for each in told])
     cells = transfer_table(admitted, columns, paper.rows, paper.splits)
     cells = cells if paper.prints_deltas else without_deltas(cells)
     return paper.add_labels(cells)
@@ -157,6 +155,8 @@ def transfer_table(
     for run in runs_of(records):
         epochs = optional_int(run["pretrain_epochs"])
         key = RowKey(epochs, run["method"], run["encoder"], run["setting"])
+        told = unexplained(run["backbone_deviations"], run["setting"])
+        run["backbone_deviations"] = told  # the setting is a row's own
         deviations = (*run["deviations"], *run["backbone_deviations"])
         samples[key, run["dataset"]].setdefault(deviations, []).append(run)
     row_keys = set(rows)

@@ -145,13 +145,15 @@ def _words(label: str) -> list[str]:
 
 
 def to_text(found: Any, indent: str = "") -> Iterator[str]:
-    """Lines of a nested dict, its lists one item a line."""
+    """Lines of a nested dict; its lists one item a line, numbers all on one."""
     for name, value in found.items():
         if isinstance(value, Mapping):
             yield f"{indent}{name}:"
             yield from to_text(value, indent + "  ")
         else:
             lines = value if isinstance(value, (list, tuple)) else [value]
+            if all(isinstance(line, (int, float)) for line in lines):
+                lines = [", ".join(map(str, lines))]
             yield from (f"{indent}{name}: {line}" for line in lines)
 
 

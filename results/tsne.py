@@ -184,6 +184,8 @@ def side_by_side(found: Sequence[Features], cache: Path | None = None) -> dict[s
     for features in sorted(found, key=lambda f: (rank(METHODS)(f.method), f.epochs or 0)):
         title = features.title
         title += f", {features.encoder}" if len({f.encoder for f in found}) > 1 else ""
+        if title in embeddings:
+            title += f", weights {features.weights_sha256[:8]}"
         while title in embeddings:
             title += "*"
         embeddings[title] = embed(features, cache)

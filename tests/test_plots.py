@@ -9,11 +9,12 @@ import pytest
 from run_records import make_record, write_records
 from sklearn.manifold import trustworthiness
 
-from results.artifacts import losses_by_method
+from results.artifacts import load_losses, losses_by_method
 from results.figure_files import write_figure
 from results.load import load_records
-from results.plots import decoder_curves, tsne_panels
+from results.plots import ap_bars, decoder_curves, has_bars, loss_curves, tsne_panels
 from results.report import render_report
+from results.tables import transfer_tables
 from results.tsne import (
     Features,
     _places,
@@ -160,6 +161,73 @@ def test_twenty_classes_all_look_different():
         for c in panel.collections
     }
     assert len(looks) == 20
+
+
+@pytest.mark.parametrize("panels", [1, 2, 3])
+@pytest.mark.parametrize("name", ["n{}", "great white shark {}", "W" * 60 + " {}", "{}" + "W" * 60])
+def test_the_legend_lies_inside_the_figure_and_names_every_class(panels, name):
+    classes = [name.format(i) for i in range(10)]
+    frame = pd.DataFrame({"x": range(10), "y": 0, "class": classes})
+    figure = tsne_panels({f"panel {i}": frame for i in range(panels)})
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box, whole = legend.get_window_extent(), figure.bbox
+    assert box.x0 >= 0 and box.x1 <= whole.x1 and box.y0 >= 0 and box.y1 <= whole.y1
+    lowest = min(panel.get_window_extent().y0 for panel in figure.axes)
+    assert box.y1 <= lowest and figure.axes[0].get_window_extent().height > 2 * figure.dpi
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert len(set(texts)) == 10, "also where names differ at one end alone"
+
+
+def test_a_value_without_neighbours_is_a_dot():
+    def markers(values):
+        frame = pd.DataFrame({"iteration": range(len(values)), "epoch": 1, "res5": values})
+        lines = {line.get_gid(): line for line in loss_curves({"a": frame}).axes[0].lines}
+        raw, mean = lines["raw:res5"], lines["mean:res5"]
+        assert raw.get_marker() == mean.get_marker()
+        return raw.get_markevery() if raw.get_marker() == "o" else None
+
+    nan, inf = float("nan"), float("inf")
+    assert markers([4.0]) == [0]
+    assert markers([4.0, 3.0]) is markers([4.0, 3.0, nan]) is markers([nan]) is None
+    assert markers([nan, 4.0, nan, 3.0, 2.0, inf, 1.0]) == [1, 6]
+
+
+def test_titles_of_any_length_tell_runs_apart():
+    frame = losses("loco")
+    start = "LoCo, 100 epochs, resnet50, some photographs (4000 images)"
+    titles = [start, *(f"{start}, seed {i}" for i in range(3)), "x" * 4000 + "a", "x" * 4000 + "b"]
+    found = [panel.get_title() for panel in loss_curves(dict.fromkeys(titles, frame)).axes]
+    assert len(set(found)) == len(titles)
+    assert found[1].replace("\n", " ") == f"{start}, seed 0"
+    lines = [line for title in found for line in title.split("\n")]
+    assert max(map(len, lines)) <= 38 and max(title.count("\n") for title in found) == 3
+
+
+def test_equal_runs_have_their_folders_in_their_titles(tmp_path):
+    for name in ("first", "second", "third"):
+        pretraining(tmp_path, name, "loco", protocol=name)
+    titles = list(load_losses(load_records([tmp_path])[0])[0])
+    assert titles == [
+        "LoCo, 100 epochs, resnet50",
+        "LoCo, 100 epochs, resnet50, imagenet1k, seed 0",
+        "LoCo, 100 epochs, resnet50, imagenet1k, seed 0, third",
+    ]
+
+
+def test_bars_that_differ_in_their_setting_or_variant_are_told_apart(tmp_path):
+    decoder = {"conv_blocks": 2, "mlp_layers": 2, "out_dim": 128}
+    write_records(
+        tmp_path,
+        make_record(),
+        make_record(settings={"units": "loco", "decoder": decoder}),
+        make_record(deviations=("max_epochs: 1 instead of 12",), protocol="demo_frozen"),
+        make_record(deviations=("max_epochs: 2 instead of 12",), protocol="demo_frozen"),
+    )
+    for table in transfer_tables(load_records([tmp_path])[0]):
+        if has_bars(table.cells):
+            texts = [text.get_text() for text in ap_bars(table.cells).axes[0].get_yticklabels()]
+            assert len(set(texts)) == len(texts)
 
 
 @pytest.mark.parametrize(

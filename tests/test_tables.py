@@ -317,6 +317,30 @@ def test_footnotes_say_each_deviation_once_where_it_belongs(tmp_path):
     assert set(marked["method"]) == {"loco"} and set(marked["dataset"]) == {"scenes_coco"}
 
 
+def test_footnotes_say_nothing_twice(tmp_path):
+    """Another pretraining set is one fact, and what the column Setting says is said there."""
+    told = [
+        "dataset: photos instead of imagenet1k",
+        "images: 400 instead of 1281167",
+        "decoder: {'conv_blocks': 2} instead of {'conv_blocks': 1}",
+    ]
+    provenance = {"dataset": "photos", "deviations": told}
+    decoder = {"conv_blocks": 2, "mlp_layers": 2, "out_dim": 128}
+    record = make_record(
+        backbone={"path": "b", "sha256": SHA, "provenance": provenance},
+        settings={"units": "loco", "decoder": decoder},
+    )
+    (table,) = tables_of(tmp_path, record).values()
+    assert table.cells["setting"].unique().tolist() == ["conv_blocks=2"]
+    assert [note.text for note in table.notes] == [
+        "Every run: backbone pretrained on photos, not on imagenet1k; "
+        "backbone: images: 400 instead of 1281167."
+    ]
+    provenance["deviations"] = ["dataset: drawings instead of imagenet1k"]
+    found = backbone_deviations({"method": "loco", "backbone": {"provenance": provenance}})
+    assert len(found) == 2, "two that do not agree are both told"
+
+
 def test_demo_runs_stand_in_blocks_with_random_init_first(tmp_path):
     records = [make_record(**DEMO, method=m, metrics={"box_ap": 5.0}) for m in METHODS]
     records.append(make_record(**DEMO, method="loco", pretrain_epochs=1))

@@ -11,6 +11,7 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from PIL import Image
+from run_records import make_record
 
 from pretrain.running.launch import config_text
 from transfer import visualize
@@ -55,6 +56,21 @@ def test_rows_are_images_and_columns_are_methods():
     assert (flat[3] - flat[1]) / (flat[2] - flat[0]) == pytest.approx(2, rel=0.02)
     assert (square[3] - square[1]) / (square[2] - square[0]) == pytest.approx(1, rel=0.02)
     assert flat[1] == pytest.approx(square[1], abs=2)
+
+
+def test_columns_of_equal_backbones_have_their_folders_below(tmp_path):
+    epochs = {"a/short": 100, "a/long": 100, "b/other": 800}
+    for name, number in epochs.items():
+        make_record(pretrain_epochs=number).write(tmp_path / name)
+    runs = [tmp_path / name for name in epochs]
+    assert visualize.titles_of(runs) == [
+        "LoCo, 100 epochs\nshort", "LoCo, 100 epochs\nlong", "LoCo, 800 epochs",
+    ]  # fmt: skip
+    make_record().write(tmp_path / "b/short")
+    twins = [tmp_path / "a/short", tmp_path / "b/short"]
+    assert visualize.titles_of(twins) == [f"LoCo, 100 epochs\n{run}" for run in twins]
+    unfinished = [tmp_path / "c/new", tmp_path / "d/new"]
+    assert visualize.titles_of(unfinished) == [f"new\n{run}" for run in unfinished]
 
 
 def test_a_row_without_a_picture_for_each_title_is_refused():

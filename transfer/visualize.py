@@ -30,7 +30,7 @@ from transfer.drawing import draw_detections
 from transfer.stored_detector import load_detector
 
 COLUMN_INCHES = 3.2
-TITLE_INCHES = 0.35
+TITLE_INCHES, LINE_INCHES = 0.35, 0.18  # a title of one line, each more
 DPI = 200
 FORMATS = (".png", ".pdf")
 
@@ -50,7 +50,8 @@ def side_by_side(pictures: Sequence[Sequence[Picture]], titles: Sequence[str]) -
     if odd := [len(row) for row in pictures if len(row) != len(titles)]:
         raise ValueError(f"{len(titles)} titles, but a row of {odd[0]} pictures")
     heights = [COLUMN_INCHES * row[0].shape[0] / row[0].shape[1] for row in pictures]
-    size = (COLUMN_INCHES * len(titles), sum(heights) + TITLE_INCHES)
+    above = TITLE_INCHES + LINE_INCHES * max(title.count("\n") for title in titles)
+    size = (COLUMN_INCHES * len(titles), sum(heights) + above)
     tight = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)  # inches
     figure = Figure(figsize=size, dpi=DPI, layout=tight)
     panels = figure.subplots(
@@ -59,6 +60,7 @@ def side_by_side(pictures: Sequence[Sequence[Picture]], titles: Sequence[str]) -
     for row, shown in zip(panels, pictures, strict=True):
         for panel, picture in zip(row, shown, strict=True):
             panel.imshow(picture)
+            panel.set_anchor("S")  # what the layout leaves over is the titles'
             panel.set_axis_off()
     for panel, title in zip(panels[0], titles, strict=True):
         panel.set_title(title, fontsize=11, pad=4)
@@ -144,6 +146,16 @@ def title_of(run: Path) -> str:
     return backbone_label(record.method, record.pretrain_epochs)
 
 
+def titles_of(runs: Sequence[Path]) -> list[str]:
+    """One for each run; those that tables call the same have their folders below."""
+    titles = [title_of(run) for run in runs]
+    names = [run.name if len({run.name for run in runs}) == len(runs) else str(run) for run in runs]
+    return [
+        title if titles.count(title) == 1 else f"{title}\n{name}"
+        for title, name in zip(titles, names, strict=True)
+    ]
+
+
 def compare(options: argparse.Namespace) -> Figure:
     """The figure that the command line asks for.
 
@@ -156,7 +168,7 @@ def compare(options: argparse.Namespace) -> Figure:
         if not image.is_file():
             raise FileNotFoundError(f"there is no image {image}")
         Image.open(image).close()
-    titles = options.titles or [title_of(run) for run in options.runs]
+    titles = options.titles or titles_of(options.runs)
     if len(titles) != len(options.runs):
         raise ValueError(f"{len(titles)} --titles for {len(options.runs)} runs; give one for each")
     columns: list[list[Picture]] = []

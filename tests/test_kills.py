@@ -62,6 +62,40 @@ def test_a_killed_pretraining_whose_pointer_is_lost_goes_on(base):
 
 
 @pytest.mark.slow
+def test_two_processes_told_to_stop_while_they_start(base):
+    kills = broken_off(base, "start-up", (Moment(0.3), TERM), (Moment(2.0), TERM))
+    assert {kill.status for kill in kills} <= {75, -TERM}  # the shell's first moment is not ours
+
+
+@pytest.mark.slow
+def test_a_process_that_never_comes_is_named(base):
+    kills = broken_off(
+        base, "a process that never comes", (Moment(0.0), signal.SIGSTOP), (Moment(0.0), KILL)
+    )
+    assert [kill.status for kill in kills] == [1, 1]
+
+
+@pytest.mark.slow
+def test_a_loader_worker_that_dies_or_is_stopped_is_named(base):
+    kills = broken_off(
+        base, "a loader worker",
+        (Moment(0.0), KILL), (Moment(0.0, name="iter_2.pth"), signal.SIGSTOP),
+    )  # fmt: skip
+    assert kills[0].status == 1
+
+
+def test_what_is_wrong_with_the_end_of_a_command_that_lost_a_process():
+    assert kill_campaign.untold("error: rank 1 was killed\n", 1) == []
+    assert kill_campaign.untold("all done\n", 0) == []
+    for output, status in [
+        ("", 1), ("error: a\nerror: b\n", 1), ("error: a\n", 0), ("Traceback\nerror: a\n", 1),
+        ("error: a\n", -9),
+    ]:  # fmt: skip
+        (fault,) = kill_campaign.untold(output, status)
+        assert fault.startswith(f"status {status}, told in ")
+
+
+@pytest.mark.slow
 def test_a_transfer_killed_in_an_epoch_and_its_evaluation(base):
     broken_off(base, "transfer", (Moment(0.0, name="iter_8.pth"), KILL))
     (kill,) = broken_off(base, "evaluation", (Moment(0.0, name="000.png"), KILL))

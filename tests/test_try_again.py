@@ -1,6 +1,7 @@
 """Told to stop at whatever moment, a process ends with 75; several processes end as one."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -8,6 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+
+from pretrain.running.resume import read_meta
 
 ROOT = Path(__file__).resolve().parent.parent
 TERM, INT, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
@@ -198,3 +202,43 @@ def test_a_stopped_process_does_not_hold_up_the_end(tmp_path):
     run.send_signal(TERM)
     run.communicate(timeout=60)
     assert run.returncode == 75
+
+
+# ---- a training ----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="two processes would need two GPUs")
+@pytest.mark.parametrize(("processes", "number"), [("1", INT), ("2", HUP)])
+def test_a_training_saves_and_says_how_it_goes_on(processes, number, coco, tmp_path):
+    """Ctrl-C and a closed terminal reach every process; then what was printed is typed."""
+    work_dir = tmp_path / "a run"
+    command = [
+        "bash", "tools/pretrain.sh", "configs/demo/pretrain_loco.py", processes, "--work-dir",
+        str(work_dir), "--cfg-options", "epochs=8", "warmup_epochs=1", "global_batch_size=8",
+        f"data_root={coco}/train2017", "train_dataloader.dataset.augmentation.size=32",
+        "default_hooks.checkpoint.by_epoch=False",
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHON": sys.executable, "REFRESH_TABLES": "0"}
+
+    def as_in_a_shell():
+        for one in (TERM, INT, HUP):
+            signal.signal(one, signal.SIG_DFL)
+
+    run = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, start_new_session=True, preexec_fn=as_in_a_shell,
+    )  # fmt: skip
+    while not (work_dir / "last_checkpoint").exists() and run.poll() is None:
+        time.sleep(0.05)
+    os.killpg(run.pid, number)
+    printed, _ = run.communicate(timeout=200)
+    assert run.returncode == 75 and "Traceback" not in printed, printed
+    (said,) = (line for line in printed.splitlines() if "to go on: " in line)
+    assert f"stopped by {number.name} after iteration " in said
+    typed = said.partition("to go on: ")[2]
+    assert shlex.split(typed) == [*command, "--resume"]
+    last = Path((work_dir / "last_checkpoint").read_text())
+    assert f"after iteration {read_meta(last)['iter']}, which is saved" in said
+    done = subprocess.run(["bash", "-c", typed], cwd=ROOT, env=environment, timeout=200)
+    assert done.returncode == 0 and (work_dir / "record.json").is_file()

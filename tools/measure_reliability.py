@@ -1,4 +1,4 @@
-"""What the project survives: kills at random moments in seven places, and inputs that are hostile.
+"""What the project survives: kills at random moments in many places, and inputs that are hostile.
 
 Kills are tools/reliability/kills.py's, inputs tools/reliability/inputs.py's.
 """

@@ -19,7 +19,7 @@ from pretrain.running.timeout import collective_timeout_s
 from pretrain.running.try_again import SIGNALS, TRY_AGAIN
 
 START = "pretrain.running.start"
-GRACE_S = 30.0  # for the others to end by themselves, once one has ended badly
+GRACE_S = 30.0  # for the others to end by themselves, once one has ended badly, or less
 PORT = "29500"  # of several nodes
 
 
@@ -30,6 +30,9 @@ class Ranks:
         command: of each.
         environments: of each, by its rank.
         signals: that are blocked here, and passed on.
+
+    Raises:
+        ValueError: COLLECTIVE_TIMEOUT holds no number of seconds.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Ranks:
         self.told = False
         self.status = 0
         self._until = float("inf")
+        self._longest_s = collective_timeout_s()
         with_this = end_with_the_parent(os.getpid())
 
         def in_child() -> None:
@@ -57,7 +61,7 @@ class Ranks:
             told = signal.sigtimedwait(self.signals, max(0.0, wait_s))
             if told and told.si_signo != signal.SIGCHLD:
                 self.told = True
-                self._send(told.si_signo, collective_timeout_s() + GRACE_S)
+                self._send(told.si_signo, self._longest_s + GRACE_S)
             elif time.monotonic() >= self._until:
                 self._until = float("inf")
                 self._send(signal.SIGKILL, self._until)
@@ -76,7 +80,7 @@ class Ranks:
         if status == 0 or self.status:
             return
         self.status = status if status > 0 else TRY_AGAIN if self.told else 1
-        self._until = min(self._until, time.monotonic() + GRACE_S)
+        self._until = min(self._until, time.monotonic() + min(GRACE_S, self._longest_s))
         if status < 0 and not self.told:
             print(
                 f"error: rank {rank} on {socket.gethostname()} was killed by "
@@ -136,10 +140,9 @@ def run_ranks(processes: int, words: list[str]) -> int:
     awaited = [*passed_on, signal.SIGCHLD]
     signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     nodes, node = int(os.environ.get("NNODES", "1")), int(os.environ.get("NODE_RANK", "0"))
+    command = [sys.executable, "-m", START, *words]
     try:
-        collective_timeout_s()
-        found = environments(processes, nodes, node)
+        return Ranks(command, environments(processes, nodes, node), awaited).wait()
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return Ranks([sys.executable, "-m", START, *words], found, awaited).wait()

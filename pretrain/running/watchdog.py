@@ -182,9 +182,6 @@ class Watchdog:
         inner = (own or frames)[-1]
         name = os.path.relpath(inner.filename, CODE)
         place = f"{name}:{inner.lineno} ({inner.name})"
-        stuck = stuck_workers()
-        if stuck != self._stuck:
-            self._stuck, self._stuck_since = stuck, time.monotonic()
         if any(frame.filename.endswith(LOADER) for frame in frames):
             place += ", waiting for its loader's workers"
         return Sign(beat, self._step, self._doing, place, waiting, socket.gethostname())
@@ -196,15 +193,20 @@ class Watchdog:
         return time.monotonic() - since, longest
 
     def _judge(self) -> None:
+        """To the end of the process: a worker that is stopped holds up that too."""
         last = time.monotonic()
-        while not self._over.wait(self.beat_s):
+        while True:
+            time.sleep(self.beat_s)
             if time.monotonic() - last > SILENT_BEATS * self.beat_s:  # the whole job was stopped
                 self._begun = time.monotonic()
             last = time.monotonic()
-            stuck_s = time.monotonic() - max(self._begun, self._stuck_since)
+            if (stuck := stuck_workers()) != self._stuck:
+                self._stuck, self._stuck_since = stuck, last
             waited_s, longest_s = self._waited()
-            if self._stuck and stuck_s > self.timeout_s:
+            if self._stuck and last - max(self._begun, self._stuck_since) > self.timeout_s:
                 self._end(self.timeout_s, self.here() + self._stuck)
+            elif self._over.is_set():
+                continue
             elif waited_s > longest_s:
                 self._accuse(longest_s)
             elif waited_s > self.timeout_s and self._silent():

@@ -1,13 +1,14 @@
 """Kills the project's commands at random moments, lets them go on, and compares what they leave.
 
-A place (places.py) is first run undisturbed. Then runs of it are broken off up
-to KILLS_A_RUN times, SIGKILL and SIGTERM in turn, sent to all processes of the command; after every
-kill what lies in the folder is compared with the undisturbed run's, file by file, and at last the
-run is left to end.
+A place (places.py) is first run undisturbed. Then runs of it are broken off up to KILLS_A_RUN
+times, SIGKILL and SIGTERM in turn, sent to all processes of the command; or one process of it is
+killed and stopped in turn. After every kill what lies in the folder is compared with the
+undisturbed run's, file by file, and at last the run is left to end.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
@@ -23,9 +24,9 @@ from reliability.files import meanings
 from reliability.moments import Moment, Writes, draw, wait_for
 from reliability.places import PLACES, Place
 from reliability.reference import Reference, begin, end, fresh, inputs, partials, undisturbed
+from reliability.session import Session
 
 KILLS_A_RUN = 4
-SIGNALS = [signal.SIGKILL, signal.SIGTERM]
 LONGEST_END_S = 60.0  # from a signal to the end of the last process
 
 Shot = tuple[Moment, signal.Signals]
@@ -67,13 +68,21 @@ def kill(
     if not wait_for(moment, session, writes):
         end(session)
         return None
-    half_written = partials(folder)
-    session.send(number)
+    if not (hit := hits(place, session)):
+        end(session)
+        return None
+    half_written, heeded = partials(folder), session.heeds(number)
+    if place.part:
+        os.kill(hit[0], number)
+    else:
+        session.send(number)
     seconds = session.seconds()
     status = session.wait(LONGEST_END_S)
     present, faults = reference.lost(before, folder)
     if status is None:
         faults.append(f"it, or what it started, lived on for {LONGEST_END_S:.0f} s")
+    elif place.part:
+        faults += untold(session.output.read_text(errors="replace"), status)
     elif number == signal.SIGKILL and status not in (-signal.SIGKILL, 0):
         faults.append(f"status {status} after SIGKILL")
     if inputs(base) != reference.given:
@@ -84,8 +93,7 @@ def kill(
     phase = "before any write" if writes.count == 0 else "writing" if half_written else "working"
     if writes.count and not half_written and not reference.differences(folder):
         phase = "finishing"
-    at_work = phase in ("writing", "working")  # not: importing modules, or done and leaving
-    if number == signal.SIGTERM and place.saves and at_work and status not in (TRY_AGAIN, 0):
+    if number == signal.SIGTERM and place.saves and heeded and status not in (TRY_AGAIN, 0):
         faults.append(f"status {status} after SIGTERM instead of {TRY_AGAIN}")
     return Kill(
         place=place.name,
@@ -99,6 +107,25 @@ def kill(
         half_written=len(half_written),
         faults=faults,
     )
+
+
+def hits(place: Place, session: Session) -> list[int]:
+    """The processes one of which is to be hit, once there are some; none: the command has ended."""
+    while session.runs():
+        if found := place.part(session) if place.part else [0]:
+            return found
+        time.sleep(0.01)
+    return []
+
+
+def untold(output: str, status: int | None) -> list[str]:
+    """What is wrong with the end of a command that has lost one of its processes.
+
+    One line says so. Where it did not need the process any more it ends well.
+    """
+    said = [line for line in output.splitlines() if line.startswith("error: ")]
+    right = (status, len(said)) in ((1, 1), (0, 0)) and "Traceback" not in output
+    return [] if right else [f"status {status}, told in {len(said)} lines: {output[-500:]}"]
 
 
 def iteration(folder: Path) -> int:
@@ -167,7 +194,9 @@ def campaign(
         dice = random.Random(f"{seed} {name}")
         done = run = 0
         while done < kills:
-            numbers = (SIGNALS * KILLS_A_RUN)[run % 2 :][: min(KILLS_A_RUN, kills - done)]
+            numbers = [*PLACES[name].signals * KILLS_A_RUN][run % 2 :][
+                : min(KILLS_A_RUN, kills - done)
+            ]
             plan = [(draw(dice, reference.seconds, reference.writes), n) for n in numbers]
             new = one_run(PLACES[name], base, run, reference, plan)
             done, run = done + len(new), run + 1

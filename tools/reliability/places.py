@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ from pretrain.export import Provenance, export_checkpoint, write_backbone
 from pretrain.running.refresh import VARIABLE
 from pretrain.running.resume import LAST
 from reliability.files import DROPPED, files
+from reliability.session import Session, loader_workers, second_process
 from results.demo_plan import DEMO
 from results.planned import TRAINERS, in_order
 from transfer.prepare_cityscapes import annotation_file
@@ -53,6 +55,9 @@ class Place:
     needs: tuple[Place, ...] = ()  # whose undisturbed run is an input
     undisturbed: tuple[str, ...] = ()  # more arguments: write and keep every checkpoint
     saves: bool = False  # whether SIGTERM makes it save and say TRY_AGAIN
+    starts: bool = False  # whether signals fall before its first write
+    part: Callable[[Session], list[int]] | None = None  # the processes one of which is hit instead
+    signals: tuple[signal.Signals, ...] = (signal.SIGKILL, signal.SIGTERM)
 
 
 def undisturbed_folder(place: Place, base: Path) -> Path:
@@ -90,6 +95,22 @@ PRETRAINING = Place(
 )  # fmt: skip
 
 
+def in_two(base: Path, folder: Path, again: bool) -> list[str]:
+    """The same in two processes."""
+    script, config, _, *rest = pretrain(base, folder, again)[1:]
+    return ["bash", script, config, "2", *rest]
+
+
+SHORT = {VARIABLE: "0", "COLLECTIVE_TIMEOUT": "8"}
+START_UP = replace(PRETRAINING, name="start-up", command=in_two, starts=True)
+A_PROCESS = replace(
+    START_UP, name="a process that never comes", part=second_process, saves=False,
+    environment=lambda base, folder: SHORT, signals=(signal.SIGKILL, signal.SIGSTOP),
+)  # fmt: skip
+A_WORKER = replace(
+    PRETRAINING, name="a loader worker", part=loader_workers, saves=False,
+    environment=lambda base, folder: SHORT, signals=(signal.SIGKILL, signal.SIGSTOP),
+)  # fmt: skip
 MISSING_POINTER = replace(
     PRETRAINING, name="a missing pointer",
     spoil=lambda folder: (folder / LAST).unlink(missing_ok=True),
@@ -293,6 +314,7 @@ REPRODUCE = Place(
 PLACES = {
     place.name: place
     for place in (
-        PRETRAINING, MISSING_POINTER, TRANSFER, EVALUATION, PREPARATION, EXPORT, TABLES, REPRODUCE,
+        PRETRAINING, MISSING_POINTER, START_UP, A_PROCESS, A_WORKER, TRANSFER, EVALUATION,
+        PREPARATION, EXPORT, TABLES, REPRODUCE,
     )
 }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import time
@@ -54,6 +55,27 @@ class Session:
         with suppress(ProcessLookupError):  # it has just ended
             os.killpg(self._process.pid, number)
 
+    def heeds(self, number: signal.Signals) -> bool:
+        """Whether its first process looks after a signal by now, or holds it back."""
+        with suppress(OSError):
+            status = Path(f"/proc/{self._process.pid}/status").read_text()
+            masks = re.findall(r"^Sig(?:Blk|Cgt):\s+(\w+)$", status, re.MULTILINE)
+            return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
+        return False
+
+    def processes(self) -> dict[int, tuple[int, bytes, bytes]]:
+        """Parent, command line and environment of every process of it, by id."""
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                stat = (folder / "stat").read_text().rpartition(") ")[2].split()
+                if int(stat[3]) == self._process.pid and stat[0] != "Z":
+                    command, environment = (folder / "cmdline", folder / "environ")
+                    found[int(folder.name)] = (
+                        int(stat[1]), command.read_bytes(), environment.read_bytes(),
+                    )  # fmt: skip
+        return found
+
     def wait(self, timeout_s: float) -> int | None:
         """The exit status; None where it, or a process that it started, lives on too long.
 
@@ -76,3 +98,24 @@ class Session:
         self.send(signal.SIGKILL)
         self._process.wait()
         return None
+
+
+def loader_workers(session: Session) -> list[int]:
+    """Those that Python has forked without starting another program."""
+    found = session.processes()
+    return [
+        process
+        for process, (parent, command, _) in found.items()
+        if parent in found and found[parent][1] == command and b"python" in command
+    ]
+
+
+def second_process(session: Session) -> list[int]:
+    """Rank 1 of several."""
+    found = session.processes()
+    return [
+        process
+        for process, (parent, _, environment) in found.items()
+        if b"\0RANK=1\0" in environment
+        and b"\0RANK=" not in found.get(parent, (0, b"", b"\0RANK="))[2]
+    ]

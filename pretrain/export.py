@@ -139,7 +139,7 @@ def load_backbone(encoder: Encoder, path: str | Path) -> Provenance:
     if provenance.encoder != encoder.name:
         raise ValueError(
             f"{path} holds the weights of {provenance.encoder}, but the config asks for "
-            f"{encoder.name}; name a file of that encoder with --cfg-options backbone_file=FILE"
+            f"{encoder.name}; name a file of that encoder"
         )
     check_tensors(encoder.state_dict(), tensors, path)
     if weights_sha256(tensors) != provenance.weights_sha256:
@@ -194,8 +194,7 @@ def _open(path: str | Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(
             f"no backbone file at {path}; a pretraining writes one "
-            "(`bash tools/pretrain.sh CONFIG`, then WORK_DIR/backbone.safetensors). Name it with "
-            "--cfg-options backbone_file=FILE"
+            "(`bash tools/pretrain.sh CONFIG`, then WORK_DIR/backbone.safetensors)"
         )
     kind = other_kind(path) or "a file of torch.save"
     if kind not in ("a safetensors file", "an empty file", "of an unknown kind"):

@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from mmdet.apis import inference_detector, init_detector
 from mmdet.evaluation import CocoMetric
+from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -17,16 +20,21 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from pretrain.encoders import build_encoder
+from pretrain.export import read_provenance, write_backbone
 from pretrain.running.launch import config_text
+from pretrain.running.resume import read_meta
 from results.record import RunRecord
-from transfer import evaluate, prepare_cityscapes, scenes
+from transfer import evaluate, prepare_cityscapes, scenes, stored_detector
 from transfer.cityscapes_ap import Prediction, instance_ap
-from transfer.hooks import TransferRecord
+from transfer.hooks import TransferRecord, frozen_digests
 from transfer.metrics import FIGURES, CityscapesAP, CocoAP, instance_ids_file
+from transfer.stored_detector import load_detector
 from transfer.train import prepare
 
 register_all_modules()
 
+ROOT = Path(__file__).parent.parent
 SIDE = 200
 
 
@@ -513,6 +521,120 @@ def config_text_of(folder):
 
 def test_the_dumped_config_is_that_of_the_checkpoint(trained):
     assert config_text(Config.fromfile(trained / "mask_rcnn_loco.py")) == config_text_of(trained)
+
+
+# ---- the detector in somebody else's hands -------------------------------------------------------
+
+
+@pytest.fixture
+def moved(trained, tmp_path, monkeypatch):
+    """What is handed on: detector and config in another folder; no backbone file anywhere."""
+    given = tmp_path / "given"
+    given.mkdir()
+    for name in ("detector.pth", "mask_rcnn_loco.py", "epoch_1.pth"):
+        shutil.copy(trained / name, given)
+    monkeypatch.chdir(tmp_path)
+    return given
+
+
+def lose_backbone(folder, backbone_file, name):
+    """Give a run another place of its backbone file: in its config, and in what it saved."""
+    config = folder / "mask_rcnn_loco.py"
+    config.write_text(config.read_text().replace(str(backbone_file), name))
+    for file in folder.glob("*.pth"):
+        content = torch.load(file, weights_only=True)
+        meta = content["meta"]
+        meta["config_text"] = meta["config_text"].replace(str(backbone_file), name)
+        torch.save(content, file)
+
+
+def detections(model, images):
+    found = [inference_detector(model, str(image)).pred_instances for image in images]
+    return [(each.bboxes, each.scores, each.labels, each.masks) for each in found]
+
+
+def same(found, expected):
+    pairs = zip(chain(*found), chain(*expected), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_mmdetections_init_detector_finds_what_the_run_found(
+    trained, moved, coco, backbone_file, monkeypatch
+):
+    images = sorted((coco / "val2017").iterdir())
+    monkeypatch.setattr(stored_detector, "DETECTOR", "none")  # from the lean checkpoint, as before
+    expected = detections(load_detector(trained, "cpu")[0], images)
+    assert sum(len(boxes) for boxes, *_ in expected) > 10
+    monkeypatch.undo()
+    monkeypatch.chdir(moved.parent)
+    lose_backbone(moved, backbone_file, "b/none.safetensors")
+    theirs = init_detector(
+        str(moved / "mask_rcnn_loco.py"), str(moved / "detector.pth"), device="cpu"
+    )
+    assert theirs.dataset_meta["classes"] == ("disc", "square", "triangle", "star", "cross")
+    assert same(detections(theirs, images), expected)
+    assert same(detections(load_detector(moved, "cpu")[0], images), expected)
+
+
+def test_the_config_as_released_does_as_well(trained, moved, coco, backbone_file):
+    """Without a backbone file, and with it, whose weights are the same."""
+    images = sorted((coco / "val2017").iterdir())[:1]
+    expected = detections(load_detector(trained, "cpu")[0], images)
+    for file in (None, str(backbone_file)):
+        cfg = Config.fromfile(ROOT / "configs" / "demo" / "mask_rcnn_loco.py")
+        cfg.merge_from_dict({"model.test_cfg.rcnn.score_thr": 0.0})
+        cfg.model.backbone.backbone_file = file
+        theirs = init_detector(cfg, str(moved / "detector.pth"), device="cpu")
+        assert same(detections(theirs, images), expected)
+
+
+def test_the_detector_is_plain_and_whole_and_named_in_the_record(trained):
+    content = torch.load(trained / "detector.pth", weights_only=True)
+    lean = torch.load(trained / "epoch_1.pth", weights_only=True)["state_dict"]
+    assert content.keys() == {"meta", "state_dict"}
+    more = content["state_dict"].keys() - lean.keys()
+    assert len(more) == 34 and all(name.startswith("backbone.encoder.") for name in more)
+    assert all(torch.equal(content["state_dict"][name], lean[name]) for name in lean)
+    assert RunRecord.read(trained / "record.json").artifacts["detector"] == "detector.pth"
+    assert read_meta(trained / "detector.pth")["config_text"] == config_text_of(trained)
+
+
+def test_a_lean_checkpoint_without_its_backbone_file_is_refused(moved):
+    """mmdetection would warn of missing keys, and go on with random weights."""
+    cfg = Config.fromfile(moved / "mask_rcnn_loco.py")
+    for file, where in (("b/none.st", "b/none.st"), (None, "its backbone file")):
+        cfg.model.backbone.backbone_file = file
+        with pytest.raises(ValueError, match=rf"leaves out 34 frozen .* {where}, .* detector\.pth"):
+            init_detector(cfg, str(moved / "epoch_1.pth"), device="cpu")
+    cfg.model.backbone.backbone_file = "b/none.st"
+    model = MODELS.build(cfg.model)
+    with pytest.raises(FileNotFoundError, match=r"no backbone file at b/none\.st"):
+        model.backbone(torch.zeros(1, 3, 64, 64))
+
+
+def test_an_unfinished_run_finds_its_backbone_file_from_every_folder(
+    copied, backbone_file, tmp_path, monkeypatch
+):
+    (copied / "detector.pth").unlink()
+    name = "backbones/loco.safetensors"  # relative, as in README's commands
+    lose_backbone(copied, backbone_file, name)
+    (tmp_path / "backbones").mkdir()
+    monkeypatch.chdir(tmp_path / "backbones")
+
+    def not_found():
+        with pytest.raises(FileNotFoundError, match=rf"has not finished, .* no {name} with") as e:
+            load_detector(copied, "cpu")
+        assert "--" not in str(e.value)  # transfer.visualize has no option for it
+
+    not_found()
+    torch.manual_seed(1)
+    other = build_encoder("resnet_tiny")
+    write_backbone(other, tmp_path / name, read_provenance(backbone_file))  # other weights
+    not_found()
+    shutil.copy(backbone_file, tmp_path / name)
+    model, _ = load_detector(copied, "cpu")
+    whole = torch.load(copied / "epoch_1.pth", weights_only=True)["meta"]["frozen_sha256"]
+    assert frozen_digests(model.backbone) == whole
 
 
 def test_an_evaluation_needs_config_and_checkpoint(run):

@@ -266,6 +266,11 @@ def test_a_backbone_of_another_method(coco, backbone_file):
         prepare(config(coco, backbone_file, "demo/mask_rcnn_gim"), 1)
 
 
+def test_a_missing_backbone_names_the_option(coco, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no backbone file .*--cfg-options backbone_file="):
+        prepare(config(coco, tmp_path / "none.safetensors"), 1)
+
+
 def test_a_truncated_backbone(coco, backbone_file, tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(backbone_file.read_bytes()[:-1000])
     with pytest.raises(ValueError, match="cut short"):

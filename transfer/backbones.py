@@ -1,6 +1,7 @@
 """Our encoders as mmdetection backbones: the modules that pretraining trained, partly frozen."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,8 +12,14 @@ from torch import Tensor, nn
 
 from pretrain.encoders import Block, build_encoder, run_block
 from pretrain.export import load_backbone
+from pretrain.running.resume import DETECTOR
 from transfer.folding import fold_norms
 from transfer.fusing import can_fuse, fuse_bottlenecks
+
+MENDS = (
+    f"take {DETECTOR}, which a finished run leaves and which holds all, or name the file in the "
+    "config's model.backbone.backbone_file"
+)
 
 
 @MODELS.register_module()
@@ -22,13 +29,14 @@ class TransferBackbone(BaseModule):
     Frozen stages run without an autograd graph; their parameters take no gradient and their batch
     norms stay in eval mode, whatever ``train()`` says. So norms are folded into convolutions, which
     on a CPU are channels-last and fused with sums and ReLUs, and checkpoints leave out what the
-    backbone file holds. ``results/measured/transfer_cpu.json`` has what that saves; no GPU was
-    measured.
+    backbone file holds: loading one without that file is refused.
+    ``results/measured/transfer_cpu.json`` has what that saves; no GPU was measured.
 
     Args:
         encoder: a name in :data:`pretrain.encoders.ENCODERS`.
         backbone_file: what pretraining exported, read strictly (see
-            :func:`pretrain.export.load_backbone`); None leaves the random initialisation.
+            :func:`pretrain.export.load_backbone`); None leaves the random initialisation. Where
+            there is no such file, weights that hold all have to be loaded before ``forward``.
         frozen_stages: how many stages are frozen, counted from the input; the stem belongs to the
             first. 4 freezes all of ResNet-50 (section 5.2), 1 its conv1 and res2 (section 5.3).
         out_stages: the stages whose features go out; all of them by default.
@@ -37,7 +45,6 @@ class TransferBackbone(BaseModule):
     Raises:
         ValueError: ``frozen_stages`` or ``out_stages`` names stages that the encoder does not have;
             the file is not this encoder's.
-        FileNotFoundError: there is no such file.
     """
 
     def __init__(
@@ -59,8 +66,11 @@ class TransferBackbone(BaseModule):
                 f"{frozen_stages} and {self.out_stages}"
             )
         self.frozen_stages = frozen_stages
+        self.missing_file: str | None = None
         if backbone_file is None:
             print_log("backbone: random initialisation", logger="current")
+        elif not Path(backbone_file).is_file():
+            self.missing_file = backbone_file
         else:
             provenance = load_backbone(self.encoder, backbone_file)
             print_log(
@@ -79,12 +89,15 @@ class TransferBackbone(BaseModule):
         for module in self._frozen_modules():
             module.requires_grad_(False)
             module.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # torch's stub
-        if backbone_file is not None:
+        self.from_file = backbone_file is not None and self.missing_file is None
+        if self.from_file:
             self.register_state_dict_post_hook(_leave_out_frozen)
-            self.register_load_state_dict_post_hook(_do_not_miss_frozen)
+        self.register_load_state_dict_post_hook(_account_for_frozen)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, H, W) -> features of the stages in ``out_stages``, each (N, C, H / s, W / s)."""
+        if self.missing_file is not None:
+            raise FileNotFoundError(f"no backbone file at {self.missing_file}; {MENDS}")
         features = []
         x = images.contiguous(memory_format=self.memory_format) if self.frozen_stages else images
         for number, stage in enumerate(self.encoder.stages()):
@@ -126,6 +139,19 @@ def _leave_out_frozen(
         state_dict.pop(f"{prefix}encoder.{name}", None)
 
 
-def _do_not_miss_frozen(backbone: TransferBackbone, keys: Any) -> None:
+def _account_for_frozen(backbone: TransferBackbone, keys: Any) -> None:
+    """What a checkpoint leaves out has to have come from the backbone file.
+
+    Raises:
+        ValueError: it has not; mmdetection would go on with random weights and a warning.
+    """
     frozen = tuple(f"encoder.{name}" for name, _ in backbone.frozen_tensors())
-    keys.missing_keys[:] = [key for key in keys.missing_keys if not key.endswith(frozen)]
+    absent = [key for key in keys.missing_keys if key.endswith(frozen)]
+    if absent and not backbone.from_file:
+        where = backbone.missing_file or "its backbone file"
+        raise ValueError(
+            f"this checkpoint leaves out {len(absent)} frozen tensors of the backbone, which stand "
+            f"in {where}, and that was not read; {MENDS}"
+        )
+    keys.missing_keys[:] = [key for key in keys.missing_keys if key not in absent]
+    backbone.missing_file = None

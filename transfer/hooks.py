@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mmdet.models.detectors import BaseDetector
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
-from mmengine.dist import is_main_process
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from pretrain.export import read_provenance, weights_sha256
+from pretrain.running.launch import config_text
 from pretrain.running.recording import RecordHook
+from pretrain.running.resume import DETECTOR
 from results.field_types import MAX_ENTRIES
 from results.protocol import deviations, incomplete
 from results.record import write_atomically
@@ -24,6 +27,7 @@ from transfer.backbones import TransferBackbone
 from transfer.drawing import draw_detections
 from transfer.metrics import CocoAP
 from transfer.splits import ids_file
+from transfer.stored_detector import write_detector
 
 PER_CATEGORY = "per_category.json"  # beside the record: AP of every category, by kind
 SPLIT_IDS = "split.ids.json"  # beside the record: the images that the run was trained on
@@ -139,9 +143,17 @@ class TransferRecord(RecordHook):
         self._evaluated = evaluated_images(runner.cfg, metric)
 
     def after_train(self, runner: Runner) -> None:
-        """Validate, where a resumed run had only that left to do."""
+        """Validate, where a resumed run had only that left to do; leave the detector, whole."""
         if not self._metrics:
             runner.val_loop.run()
+        if is_main_process():
+            meta = {
+                "iter": runner.iter,
+                "world_size": get_world_size(),
+                "config_text": config_text(runner.cfg),
+                "dataset_meta": runner.val_dataloader.dataset.metainfo,
+            }
+            write_detector(_model(runner), Path(runner.work_dir) / DETECTOR, meta)
 
     def fields(self, runner: Runner) -> dict[str, Any]:
         cfg = runner.cfg
@@ -162,6 +174,7 @@ class TransferRecord(RecordHook):
         artifacts: dict[str, Any] = {
             "pictures": [f"pictures/{p.name}" for p in pictures],
             "per_category": PER_CATEGORY,
+            "detector": DETECTOR,
         }
         write_atomically(folder / PER_CATEGORY, json.dumps(self._per_category, indent=2).encode())
         if "split" in cfg.dataset:
@@ -231,6 +244,10 @@ def short_names(metrics: dict[str, float]) -> dict[str, float]:
     return {name.rpartition("/")[2]: float(value) for name, value in metrics.items()}
 
 
+def _model(runner: Runner) -> BaseDetector:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
 def _backbone(runner: Runner) -> TransferBackbone:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return model.backbone
+    backbone: TransferBackbone = _model(runner).backbone
+    return backbone

@@ -1,7 +1,9 @@
 """A trained detector out of its checkpoint: whole, and under no other config than its own."""
 
+import io
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import mmcv.ops
 import mmdet.registry
 import mmengine.registry
 import torch
+from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
@@ -16,9 +19,12 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import Registry
 from torch import nn
 
+from pretrain.export import read_provenance
+from pretrain.running.atomic_files import AtomicFiles
+from pretrain.running.checkpoint import plain
 from pretrain.running.launch import config_text
-from pretrain.running.resume import differences, last_checkpoint, read_meta
-from transfer import backbones  # noqa: F401  # registers ours
+from pretrain.running.resume import DETECTOR, differences, last_checkpoint, read_meta
+from transfer import backbones
 from transfer.dumped_config import read_dumped
 
 BUILT = ("model", "val_dataloader")  # of a stored config
@@ -81,6 +87,29 @@ def decisive(content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def write_detector(model: BaseDetector, path: Path, meta: dict[str, Any]) -> None:
+    """Write all that a detector needs, what is frozen too, to be used without the backbone file.
+
+    mmdetection's ``init_detector(CONFIG, FILE)`` takes it, with the config beside it.
+
+    Args:
+        model: with a :class:`transfer.backbones.TransferBackbone`.
+        path: of the file.
+        meta: plain data, with ``dataset_meta`` and what :func:`read_meta` asks for.
+
+    Raises:
+        NotWritten: no room, no right, or another fault of the file system.
+    """
+    tensors = dict(model.state_dict())
+    backbone: backbones.TransferBackbone = model.backbone
+    for name, tensor in backbone.frozen_tensors():
+        tensors[f"backbone.encoder.{name}"] = tensor
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = io.BytesIO()
+    torch.save({"meta": plain(meta), "state_dict": stored}, content)
+    AtomicFiles().put(content.getvalue(), path)
+
+
 def load_weights(model: nn.Module, path: Path) -> None:
     """Fill a detector from a checkpoint; what is frozen may stand in the backbone file instead.
 
@@ -118,23 +147,39 @@ def _is_registered(name: Any) -> bool:
 
 
 def load_detector(run: Path, device: str) -> tuple[nn.Module, Config]:
-    """The detector of a run's last checkpoint, in eval mode, and the run's config.
+    """The detector of a finished run, or of the last checkpoint, in eval mode; the run's config.
 
     Raises:
         FileNotFoundError: the folder is not a run's, or has lost a part.
         ValueError: the checkpoint is damaged, or no config in the folder is its own.
     """
-    path = last_checkpoint(run)
+    whole = (run / DETECTOR).is_file()
+    path = run / DETECTOR if whole else last_checkpoint(run)
     if path is None:
         raise FileNotFoundError(
             f"{run} has no checkpoint, so it is not the folder of a run; name the --work-dir of "
             "one (work_dirs/NAME_OF_CONFIG where none was given)"
         )
     cfg = stored_config(run, path)
+    if cfg.model.backbone.get("backbone_file"):
+        cfg.model.backbone.backbone_file = None if whole else _backbone_file(run, cfg)
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
     load_weights(model, path)
     model.cfg = cfg
     return model.to(device).eval(), cfg
+
+
+def _backbone_file(run: Path, cfg: Config) -> str:
+    """The run's backbone file; a relative path is one from where the run was started."""
+    named, wanted = Path(cfg.model.backbone.backbone_file), cfg.get("backbone_sha256")
+    for folder in (Path(), *run.resolve().parents):
+        with suppress(FileNotFoundError, ValueError):  # another file of that name
+            if read_provenance(folder / named).weights_sha256 == wanted:
+                return str(folder / named)
+    raise FileNotFoundError(
+        f"{run} has not finished, and its frozen weights are not there: no {named} with the "
+        f"weights {wanted} was found; put that file back, or let the run finish"
+    )
 
 
 def stored_config(run: Path, path: Path) -> Config:

@@ -82,7 +82,11 @@ def prepare_backbone(cfg: Config) -> None:
                 "--cfg-options backbone_file=FILE"
             )
         return
-    provenance = load_backbone(encoder, cfg.backbone_file)
+    try:
+        provenance = load_backbone(encoder, cfg.backbone_file)
+    except (ValueError, FileNotFoundError) as error:
+        name = "name the file with --cfg-options backbone_file=FILE"
+        raise type(error)(f"{error}; {name}") from error
     if provenance.method != cfg.method:
         raise ValueError(
             f"{cfg.backbone_file} was pretrained with {provenance.method}, but the config reports "

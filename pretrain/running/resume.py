@@ -16,6 +16,8 @@ from results.record import FILE_NAME
 
 LAST = "last_checkpoint"  # a file that names the newest checkpoint
 LOSSES, BACKBONE, BEST = "losses.csv", "backbone.safetensors", "best_*.pth"  # see pretrain.hooks
+DETECTOR = "detector.pth"  # of a finished run, whole, for inference; see transfer.stored_detector
+RESULTS = (BACKBONE, BEST, DETECTOR)
 READ = (FILE_NAME, LAST, LOSSES)  # at a start
 PICTURES = "pictures"  # a folder, see transfer.hooks
 SUFFIXES = (".pth", ".safetensors", ".json", ".py", ".csv")
@@ -66,7 +68,7 @@ def refuse_existing(work_dir: Path) -> None:
         )
     losses = work_dir / LOSSES
     begun = losses.is_file() and losses.read_bytes().count(b"\n") > 1  # more than its header
-    refuse_results(work_dir, (BACKBONE, BEST, LOSSES) if begun else (BACKBONE, BEST))
+    refuse_results(work_dir, (*RESULTS, LOSSES) if begun else RESULTS)
 
 
 def refuse_results(work_dir: Path, patterns: Sequence[str]) -> None:
@@ -164,7 +166,7 @@ def checkpoint_to_resume(
     """
     path = last_checkpoint(work_dir) if wanted == LAST else Path(wanted)
     if path is None:
-        refuse_results(work_dir, (BACKBONE, BEST))  # losses alone are of a run that had saved none
+        refuse_results(work_dir, RESULTS)  # losses alone are of a run that had saved none
         return None
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; {_mend(work_dir, path)}")

@@ -35,7 +35,7 @@ PERPLEXITY = 30  # scikit-learn's default; the paper does not say
 MAX_IMAGES = 5000  # a plot of more shows no more; Fig. 3 has 500
 MAX_BYTES = 1 << 30
 PLACE = np.dtype("<f4")  # of a coordinate, also in a kept file
-CACHE = ".tsne"  # a folder beside what is written, with one file for every embedding
+CACHE = ".tsne"  # a folder beside tables, with one file for every embedding
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         found = [read_features(path) for path in options.files]
-        figure = tsne_panels(side_by_side(found, options.out.parent / CACHE))
+        figure = tsne_panels(side_by_side(found))
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -2,7 +2,9 @@
 
 import io
 import json
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,26 @@ def test_every_region_stands_on_a_page_and_every_picture_is_shown():
     for picture in readme_pictures.PICTURES:
         assert f"{readme.MEASURED}/{picture.file}" in pages["README.md"]
         assert (ROOT / readme.MEASURED / picture.file).stat().st_size < 150_000
+
+
+def test_what_its_commands_write_into_the_checkout_is_ignored(tmp_path):
+    """By git itself, in a repository that has nothing but the rules."""
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    named = re.findall(r"--(?:out|json|work-dir)[ =](\S+)", "\n".join(blocks))
+    assert {"tables", "fig3", "fig4.pdf", "loco.npz", "loco.json", "footprint.json"} <= set(named)
+    files = {"tables": ["tables/report.html"], "fig3": ["fig3.png", "fig3.pdf"]}
+    written = [file for name in named for file in files.get(name, [name])]
+    written += ["work_dirs/x/record.json", "demo_out/report.html", "resnet50-19c8e357.pth"]
+    written = [f"{name}/record.json" if name.startswith("work_dirs") else name for name in written]
+    told = subprocess.run(
+        ["git", "-C", str(tmp_path), "check-ignore", *written], capture_output=True, text=True
+    )
+    assert set(written) - set(told.stdout.split()) == set()
+    stored = [str(path.relative_to(ROOT)) for path in (ROOT / readme.MEASURED).glob("*.*")]
+    told = subprocess.run(["git", "-C", str(tmp_path), "check-ignore", *stored])
+    assert told.returncode == 1, "what is stored is kept"
 
 
 def test_what_is_stored_names_no_machine():

@@ -6,9 +6,11 @@ import pickle
 
 import numpy as np
 import pytest
+from run_records import make_record, write_records
 from sklearn.manifold import TSNE
 
 import results.tsne
+from results.__main__ import main as tables
 from results.tsne import CACHE, Features, embed, main
 
 IMAGES = 12
@@ -108,7 +110,7 @@ def test_a_damaged_file_is_computed_again_and_mended(damage, tmp_path, counted):
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
-def test_the_command_draws_the_same_figure_from_what_it_kept(tmp_path, counted):
+def test_the_command_draws_the_same_figure_again_and_leaves_nothing_else(tmp_path, counted):
     given = features()
     np.savez(
         tmp_path / "loco.npz", features=given.features, labels=np.arange(IMAGES) % 2,
@@ -120,5 +122,23 @@ def test_the_command_draws_the_same_figure_from_what_it_kept(tmp_path, counted):
         results.tsne._places.cache_clear()
         assert main([str(tmp_path / "loco.npz"), "--out", str(tmp_path / "out" / "fig3")]) == 0
         pictures.append((tmp_path / "out" / "fig3.png").read_bytes())
-    assert pictures[0] == pictures[1] and counted.calls == 1
-    assert len(list((tmp_path / "out" / CACHE).iterdir())) == 1
+    assert pictures[0] == pictures[1] and counted.calls == 2
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["fig3.pdf", "fig3.png"]
+
+
+def test_tables_keep_the_embeddings_of_their_runs(tmp_path, counted):
+    """They are drawn again whenever a run ends."""
+    record = make_record(
+        kind="linear", dataset="imagenet1k", protocol="linear", metrics={"top1": 50.0},
+        artifacts={"features": "features.npz"},
+    )  # fmt: skip
+    folder = write_records(tmp_path / "runs", record)
+    np.savez(
+        folder / "run0/features.npz", features=features().features, labels=np.arange(IMAGES) % 2,
+        class_names=np.array(["a", "b"]), stage="res5", method="loco", encoder="resnet50",
+        epochs=800, weights_sha256="sha",
+    )  # fmt: skip
+    for _ in range(2):
+        results.tsne._places.cache_clear()
+        assert tables([str(folder), "--out", str(tmp_path / "out")]) == 0
+    assert counted.calls == 1 and len(list((tmp_path / "out" / CACHE).iterdir())) == 1

@@ -26,8 +26,9 @@ def backbone_deviations(run: Mapping[str, Any]) -> tuple[str, ...]:
         return () if known else ("backbone: not known to be torchvision's published weights",)
     dataset = provenance.get("dataset")
     found = [] if dataset == PRETRAINING_DATASET else [_other_dataset(dataset)]
-    said = f"dataset: {dataset} instead of {PRETRAINING_DATASET}"
-    texts = [text for text in _texts(provenance.get("deviations")) if not found or text != said]
+    texts = _texts(provenance.get("deviations"))
+    if found:  # which says it
+        texts = [text for text in texts if not text.startswith(f"dataset: {dataset} instead of ")]
     if "deviations" not in provenance:
         found.append("backbone: its provenance does not list how its pretraining deviates")
     return (*found, *(f"backbone: {text}" for text in texts))

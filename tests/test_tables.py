@@ -336,6 +336,9 @@ def test_footnotes_say_nothing_twice(tmp_path):
         "Every run: backbone pretrained on photos, not on imagenet1k; "
         "backbone: images: 400 instead of 1281167."
     ]
+    provenance["deviations"] = ["dataset: photos instead of cifar10"]
+    found = backbone_deviations({"method": "loco", "backbone": {"provenance": provenance}})
+    assert found == ("backbone pretrained on photos, not on imagenet1k",)
     provenance["deviations"] = ["dataset: drawings instead of imagenet1k"]
     found = backbone_deviations({"method": "loco", "backbone": {"provenance": provenance}})
     assert len(found) == 2, "two that do not agree are both told"

@@ -17,6 +17,7 @@ from typing import Any
 
 MAX_INTEGER = 2**63 - 1
 MAX_TEXT = 4096  # characters, of a key too; no path is longer
+MAX_NAME = 300  # characters of a name that becomes a row, a heading or a part of a file name
 MAX_ENTRIES = 1000  # of a list or an object
 MAX_DEPTH = 20  # of lists and objects in each other; ours have up to 4
 _JSON_TYPES = {str: "string", int: "integer", float: "number"}

@@ -12,7 +12,14 @@ from results.footnotes import Note, add_footnotes
 from results.footprints import Report, best_report
 from results.labels import ENCODERS, STEP_METHODS, label
 from results.paper import TABLE6, TABLE7
-from results.tables import NOT_THE_PAPERS, Table, paper_cells, runs_of, with_paper
+from results.tables import (
+    NOT_THE_PAPERS,
+    Table,
+    as_file_name,
+    paper_cells,
+    runs_of,
+    with_paper,
+)
 
 LAYOUT = ("presnet50", "resnet50")  # Table 6, from left to right
 SHARES = {"memory_percent": "Mem. (%)", "flops_percent": "FLOPS (%)"}
@@ -44,7 +51,8 @@ def report_tables(reports: Sequence[Report]) -> list[Table]:
     for report in reports:
         size = f"{report['image_size']} px, batch {report['batch_size']}"
         size += f" over {report['world_size']}, {report['precision']}"
-        name = "_".join(["footprint", report["encoder"], *size.replace(",", "").split()])
+        words = ["footprint", report["encoder"], *size.replace(",", "").split()]
+        name = as_file_name("_".join(words))
         while name in tables:
             name += "+"
         title = f"Footprint of a step: {label(ENCODERS, report['encoder'])}, {size}"

@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from results.field_types import conform, shown
+from results.field_types import MAX_NAME, conform, shown
 from results.migration import migrate
 from results.protocol import incomplete
 
@@ -32,6 +32,7 @@ FILE_NAME = "record.json"
 MAX_BYTES = 4 << 20  # of a file; ours have some KiB
 KINDS = ("pretrain", "linear", "transfer")
 METHODS = ("simclr", "gim", "loco", "supervised", "random")
+NAMES = ("encoder", "dataset", "protocol", "precision", "norm")  # fields that are never empty
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PERCENT = re.compile(r"a[pr]\d*|top[15]")
@@ -234,9 +235,18 @@ def _check_values(record: RunRecord) -> None:
             raise ValueError(
                 f"{name}: found {shown(found)}, expected one of {', '.join(map(str, known))}"
             )
-    for name in ("encoder", "dataset", "protocol", "precision", "norm"):
+    for name in NAMES:
         if not getattr(record, name).strip():
             raise ValueError(f"{name}: found an empty string, expected a name")
+    for name, text in (
+        *((n, getattr(record, n)) for n in NAMES),
+        *(("metrics", m) for m in record.metrics),
+    ):
+        if len(text) > MAX_NAME:
+            raise ValueError(
+                f"{name}: found {shown(text)} of {len(text)} characters, expected {MAX_NAME} at "
+                "most"
+            )
     for name in ("dataset_fingerprint", "config_hash"):
         _check_sha256(name, getattr(record, name))
     for name, least in (("world_size", 1), ("global_batch_size", 1), ("wall_time_s", 0)):

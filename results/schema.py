@@ -13,8 +13,8 @@ import typing
 from importlib import resources
 from typing import Any
 
-from results.field_types import ANY_JSON, json_type
-from results.record import KINDS, METHODS, SCHEMA_VERSION, RunRecord
+from results.field_types import ANY_JSON, MAX_NAME, json_type
+from results.record import KINDS, METHODS, NAMES, SCHEMA_VERSION, RunRecord
 
 SHA256 = "^[0-9a-f]{64}$"
 RULES: dict[str, dict[str, Any]] = {  # what types cannot say
@@ -28,7 +28,8 @@ RULES: dict[str, dict[str, Any]] = {  # what types cannot say
     "wall_time_s": {"minimum": 0},
     "started_at": {"format": "date-time"},
     "finished_at": {"format": "date-time"},
-    **{name: {"minLength": 1} for name in ("encoder", "dataset", "protocol", "precision", "norm")},
+    "metrics": {"propertyNames": {"maxLength": MAX_NAME}},
+    **{name: {"minLength": 1, "maxLength": MAX_NAME} for name in NAMES},
 }
 
 

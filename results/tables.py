@@ -41,6 +41,7 @@ TITLES = {
     "linear": "Linear classifier and k-NN on the frozen encoder",
     "linear_moco": "Linear classifier by MoCo's recipe, and k-NN, on the frozen encoder",
 }
+MAX_FILE_NAME = 100  # characters of a protocol's name in it; file systems take 255 in all
 NOT_THE_PAPERS = "not comparable with the paper"
 STUB = (("Method", "method_label"), ("Arch", "arch_label"))
 
@@ -220,5 +221,5 @@ def _row_order(key: RowKey, rows: Sequence[RowKey]) -> tuple[Any, ...]:
 
 def as_file_name(name: str) -> str:
     """A protocol's name as part of a file name; two that differ stay different."""
-    safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+    safe = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:MAX_FILE_NAME]
     return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -159,6 +159,19 @@ def test_the_report_of_the_most_images_a_process_stands_in_the_tables(tmp_path):
     assert all(re.fullmatch(r"[\w.+-]+", name) for name in names)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"encoder": "../../x"}, {"precision": "/x"}, {"encoder": "x" * 4000}]
+)
+def test_no_name_in_a_report_leads_out_of_the_folder(changes, tmp_path):
+    folder = write(tmp_path / "in", report() | changes)
+    assert main([str(folder), "--out", str(tmp_path / "out")]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "out"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} <= {
+        *("tables", "figures", "report.html"),
+    }
+    assert all(path.is_file() for path in (tmp_path / "out/tables").iterdir())
+
+
 def test_no_other_image_size_enters_table_6(tmp_path):
     assert "table6" not in tables_of(write(tmp_path, report(image_size=32)))
 

@@ -277,6 +277,11 @@ def test_markup_in_every_text_of_a_record_stays_text(tmp_path):
         ({"hardware": {"\0": 1}}, r"hardware: found the key '\\x00'"),
         ({"config": "x" * 1000 + "\0"}, r"config: found 'x{199}\.\.\., expected printable"),
         ({"encoder": "x" * 10**7}, r"encoder: found 'x{199}\.\.\. of 10000000 char"),
+        (
+            {"dataset": "x" * 301},
+            r"dataset: found 'x+\.\.\. of 301 characters, expected 300 at most",
+        ),
+        ({"metrics": {"x" * 301: 1.0}}, r"metrics: found 'x+\.\.\. of 301 characters"),
         ({"deviations": ["x" * 4097]}, r"deviations\[0\]: found 'x+\.\.\. of 4097 characters"),
         ({"deviations": ["x"] * 1001}, "deviations: found 1001 entries, expected 1000 at most"),
         ({"versions": {"x" * 4097: "1"}}, "versions: found the key 'x+.*4096 characters at most"),

@@ -212,7 +212,7 @@ def test_a_long_value_makes_a_short_deviation_that_stays_its_own():
 def test_one_record_of_a_stranger_makes_no_table_large(tmp_path):
     """What is too long is left out by name; what is just permitted widens no other line."""
     folder = write_records(tmp_path, *(make_record(seed=seed) for seed in range(3)))
-    make_record(encoder="x" * 4096, dataset="y" * 4096).write(folder / "long")
+    make_record(encoder="x" * 300, dataset="y" * 300, protocol="z" * 300).write(folder / "long")
     content = json.loads((folder / "long/record.json").read_text()) | {"norm": "x" * 10**6}
     (folder / "large").mkdir()
     (folder / "large/record.json").write_text(json.dumps(content))

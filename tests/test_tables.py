@@ -363,8 +363,10 @@ def test_demo_runs_stand_in_blocks_with_random_init_first(tmp_path):
 
 def test_protocol_names_make_safe_and_distinct_file_names(tmp_path):
     records = [make_record(protocol=name) for name in ("a/b", "a-b", "../a b", "a?b")]
+    records += [make_record(protocol="a" * 299 + last) for last in "bc"]
     names = list(tables_of(tmp_path, *records))
-    assert len(set(names)) == 4 and all(re.fullmatch(r"[\w.-]+", name) for name in names)
+    assert len(set(names)) == 6 and all(re.fullmatch(r"[\w.-]+", name) for name in names)
+    assert max(map(len, names)) < 200, "suffixes and a partial file's own come to it"
 
 
 def test_values_csv_leads_back_to_the_records(tmp_path):

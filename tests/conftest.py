@@ -62,7 +62,7 @@ def backbone_file(tmp_path_factory) -> Path:
 def run():
     """Run a command of the project in its root: ``run("tools/pretrain.sh", ...)``."""
 
-    def command(*args, timeout=300):
+    def command(*args, timeout=900):
         first = ["bash"] if str(args[0]).endswith(".sh") else [sys.executable]
         return subprocess.run(
             [*first, *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=timeout,

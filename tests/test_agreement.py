@@ -112,7 +112,7 @@ def test_the_command_with_another_seed_and_an_image_less(coco, tmp_path):
         )
         for rank in (0, 1)
     ]  # fmt: skip
-    told = [process.communicate(timeout=200)[1] for process in started]
+    told = [process.communicate(timeout=900)[1] for process in started]
     assert [process.returncode for process in started] == [1, 1], told
     error = told[0][told[0].index("error: ") :]
     assert re.search(r"\n  config seed: 0 on rank 0 \(\S+\), 1 on rank 1 \(", error)

@@ -211,11 +211,13 @@ def test_what_outlives_its_command_is_found_and_ended(tmp_path):
     child = tmp_path / "child"
     script = f"sleep 60 & echo $! >{child}; exit 3"
     session = Session(["bash", "-c", script], {}, tmp_path / "log")
+    while session.runs():
+        time.sleep(0.01)
     assert session.wait(timeout_s=0.5) is None
     process = Path("/proc", child.read_text().strip(), "stat")
     while process.exists() and process.read_text().split()[2] != "Z":
         time.sleep(0.01)
-    assert Session(["bash", "-c", "exit 3"], {}, tmp_path / "log2").wait(timeout_s=5) == 3
+    assert Session(["bash", "-c", "exit 3"], {}, tmp_path / "log2").wait(timeout_s=100) == 3
 
 
 # ---- the measurement -----------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def start(script, *arguments, cwd=ROOT, **environment) -> subprocess.Popen:
 
 
 def finish(*started: subprocess.Popen) -> str:
-    logs = [process.communicate(timeout=300)[0] for process in started]
+    logs = [process.communicate(timeout=900)[0] for process in started]
     assert [process.returncode for process in started] == [0] * len(started), "\n".join(logs)
     return "\n".join(logs)
 
@@ -259,7 +259,7 @@ def test_the_checkouts_own_python_is_found_from_everywhere(tmp_path):
 )
 def test_the_launcher_names_what_is_wrong(arguments, environment, words):
     process = start("pretrain", *arguments, **environment)
-    log, _ = process.communicate(timeout=60)
+    log, _ = process.communicate(timeout=300)
     assert process.returncode == 2 and log.startswith("error: ") and words in log, log
 
 
@@ -276,7 +276,7 @@ def test_the_launcher_names_what_is_wrong(arguments, environment, words):
 )
 def test_the_slurm_launcher_names_what_is_wrong(arguments, environment, words, slurm):
     process = start("slurm_train", *arguments, **{**slurm, **environment})
-    log, _ = process.communicate(timeout=60)
+    log, _ = process.communicate(timeout=300)
     assert process.returncode and words in log, log
     assert not Path(slurm["SRUN_SEEN"]).exists(), "nothing is queued"
 

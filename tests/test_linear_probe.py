@@ -144,7 +144,7 @@ def test_two_processes_give_the_result_of_one(finished, colours, backbone, tmp_p
                "--module", "pretrain.linear_probe", "--launcher", "pytorch"]  # fmt: skip
     options = arguments(colours, backbone, tmp_path / "two.json")
     done = subprocess.run(
-        [*command, *options], capture_output=True, text=True, timeout=300,
+        [*command, *options], capture_output=True, text=True, timeout=900,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -19,7 +19,8 @@ import json, os, sys, time
 from pathlib import Path
 out = Path(sys.argv[-1])
 (out / "calls").open("a").write(json.dumps(sys.argv[1:-2]) + "\\n")
-time.sleep(float(os.environ.get("TAKES", "0")))
+while os.environ.get("WAIT_FOR") and not Path(os.environ["WAIT_FOR"]).exists():
+    time.sleep(0.01)
 """
 
 
@@ -93,7 +94,7 @@ def test_any_change_is_seen_whatever_the_clock_says(change, ahead, runs):
 
 def test_a_run_that_ends_while_another_refreshes_is_read_too(runs, monkeypatch):
     """The first has read its records before the others end; of those one refreshes for both."""
-    monkeypatch.setenv("TAKES", "0.5")
+    monkeypatch.setenv("WAIT_FOR", str(runs.parent / "both have ended"))
     first = threading.Thread(target=refresh_tables, args=[runs / "a"])
     first.start()
     while not calls(runs / "tables"):
@@ -104,6 +105,7 @@ def test_a_run_that_ends_while_another_refreshes_is_read_too(runs, monkeypatch):
         late.append(threading.Thread(target=refresh_tables, args=[runs / name]))
     for thread in late:
         thread.start()
+    (runs.parent / "both have ended").touch()
     for thread in (first, *late):
         thread.join()
     told = calls(runs / "tables")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import shlex
 import signal
 import subprocess
@@ -114,7 +115,8 @@ def test_goes_on_after_a_failure_and_skips_what_needs_it(base, place, capsys):
     assert state(BROKEN, place) == "failed" and (folder / FAILED).read_text() == "exit status 3\n"
     assert (folder / LOG).read_text() == "the disk is full\n"
     said = capsys.readouterr().out
-    assert "  the disk is full" in said and "failed after 0 s, exit status 3" in said
+    assert "  the disk is full" in said
+    assert re.search(r"failed after \d+ s, exit status 3", said)
 
     # the next call tries again, and the mark goes when it ends well
     (base / "mended").touch()
@@ -216,14 +218,14 @@ def test_killed_at_random_moments_each_run_is_done_once(base):
         else:
             process.terminate()
         process.wait()
-    assert start(base, "last").wait(timeout=30) == 0, (base / "driverlast.log").read_text()
+    assert start(base, "last").wait(timeout=300) == 0, (base / "driverlast.log").read_text()
     check_each_once(base)
     assert sum(n for line, n in journal(base).items() if "begins" in line) > len(RUNS)
 
 
 def test_two_at_once_share_the_runs(base):
     first, second = start(base, 1), start(base, 2)
-    assert (first.wait(timeout=30), second.wait(timeout=30)) == (0, 0)
+    assert (first.wait(timeout=300), second.wait(timeout=300)) == (0, 0)
     check_each_once(base)
     assert sum(journal(base).values()) == 2 * len(RUNS), "nothing was begun in vain"
 
@@ -233,7 +235,7 @@ def test_one_of_two_is_killed_and_the_other_does_the_rest(base):
     while sum(journal(base).values()) < 3:
         time.sleep(0.01)
     os.killpg(first.pid, signal.SIGKILL)
-    assert second.wait(timeout=30) == 0
+    assert second.wait(timeout=300) == 0
     first.wait()
     check_each_once(base)
 

@@ -6,7 +6,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import time
 from importlib import metadata
 from pathlib import Path
 
@@ -46,7 +45,7 @@ def checkout(tmp_path: Path) -> Path:
 def run_setup(root: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     clean = {"PATH": os.environ["PATH"], "HOME": str(root), **env}
     command = ["bash", str(root / "tools/setup.sh"), *arguments]
-    return subprocess.run(command, env=clean, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=clean, capture_output=True, text=True, timeout=300)
 
 
 def fake_venv(root: Path) -> Path:
@@ -65,11 +64,10 @@ def fake_venv(root: Path) -> Path:
 def test_finished_and_unchanged_returns_at_once_and_changed_calls_pip(checkout: Path) -> None:
     venv = fake_venv(checkout)
     setup_state.finish(venv / "setup.stamp", setup_state.fingerprint(checkout), [])
-    began = time.monotonic()
     again = run_setup(checkout)
     assert (again.returncode, again.stdout) == (0, ".venv is up to date\n"), again.stderr
-    assert time.monotonic() - began < 3
-    assert not re.search(r"-m pip|pip_locked", (checkout / "calls.txt").read_text())
+    calls = (checkout / "calls.txt").read_text()
+    assert not re.search(r"-m pip|pip_locked", calls) and calls.count("\n") <= 3, calls
 
     with (checkout / "tools/locks/install.txt").open("a") as lock:
         lock.write("# changed\n")

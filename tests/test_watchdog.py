@@ -20,7 +20,7 @@ from pretrain.running.watchdog import PATIENCE, Sign, Watchdog
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT_S = 4.0
-MARGIN_S = 6.0  # some beats of a fifth of a second, on a slow machine
+MARGIN_S = 40.0  # a busy machine; a collective that nobody ends would wait for 120 s
 
 # ---- two processes that only talk ----------------------------------------------------------------
 
@@ -38,6 +38,8 @@ def train(rank, trouble, iterations=10**6, slow=False):
             watchdog.begin(f"iteration {iteration}", slow=slow)
             dist.all_reduce(torch.ones(1))
             watchdog.begin(f"what follows iteration {iteration}", slow=slow)
+            if iteration == 3:
+                print("under way")
             time.sleep(0.01)
             trouble(rank, iteration)
     except RuntimeError:
@@ -56,14 +58,21 @@ def run_into(trouble, folder, victim=None, number=None, timeout_s=TIMEOUT_S, **h
     )
     try:
         if victim is not None:
-            time.sleep(0.5 + timeout_s / 4)
+            while not all("under way" in log for log in logs_in(folder)):
+                time.sleep(0.05)
+            time.sleep(timeout_s / 2)  # ten beats: each has told of itself
             os.kill(pids[victim], number)
         begun = time.monotonic()
         statuses = {rank: wait_for(pids[rank]) for rank in (0, 1) if rank != victim}
         seconds = time.monotonic() - begun
     finally:
         end(pids)
-    return statuses, [(folder / f"rank{rank}.log").read_text() for rank in (0, 1)], seconds
+    return statuses, logs_in(folder), seconds
+
+
+def logs_in(folder):
+    logs = [folder / f"rank{rank}.log" for rank in (0, 1)]
+    return [log.read_text() if log.exists() else "" for log in logs]
 
 
 def no_trouble(rank, iteration):
@@ -72,7 +81,7 @@ def no_trouble(rank, iteration):
 
 def test_a_stopped_process_is_named_in_time(tmp_path):
     statuses, logs, seconds = run_into(no_trouble, tmp_path, 1, signal.SIGSTOP)
-    assert statuses == {0: 1} and TIMEOUT_S - 0.5 < seconds < TIMEOUT_S + MARGIN_S
+    assert statuses == {0: 1} and TIMEOUT_S / 2 < seconds < TIMEOUT_S + MARGIN_S
     assert re.search(r"error: no progress in 4 s: rank 1 on \S+ gives no sign of life", logs[0])
     assert "set COLLECTIVE_TIMEOUT=SECONDS (now 4)" in logs[0] and "--resume" in logs[0]
 
@@ -105,7 +114,7 @@ def test_a_process_that_never_comes_is_named_with_its_place(tmp_path):
             sleep_in_a_loader()
 
     statuses, logs, seconds = run_into(hang, tmp_path)
-    assert statuses == {0: 1, 1: 1} and seconds < TIMEOUT_S + 2 * MARGIN_S
+    assert statuses == {0: 1, 1: 1} and seconds < TIMEOUT_S + MARGIN_S
     said = next(line for log in logs for line in log.splitlines() if line.startswith("error: "))
     place = r"tests/test_watchdog\.py:\d+ \(sleep_in_a_loader\)"
     assert re.search(rf"rank 1 on \S+ is in what follows iteration 5, at {place}; the others wait "
@@ -117,7 +126,7 @@ def test_what_is_slow_but_alone_is_no_hang(tmp_path):
 
     def work(rank, iteration):
         if iteration == 1:
-            time.sleep([4.5, 7.5][rank])  # more than PATIENCE times 1 s; then 3 s of waiting
+            time.sleep([5.5, 7.5][rank])  # more than PATIENCE times 1 s; then 2 s of waiting
 
     statuses, logs, _ = run_into(work, tmp_path, timeout_s=1, iterations=2, slow=True)
     assert statuses == {0: 0, 1: 0} and PATIENCE < 7, logs
@@ -130,8 +139,8 @@ def test_all_end_with_the_status_of_the_one_that_was_told_to_stop(tmp_path):
         if (rank, iteration) == (0, 5):
             sys.exit(75)
 
-    statuses, logs, seconds = run_into(stop, tmp_path, timeout_s=20)
-    assert statuses == {0: 75, 1: 75} and seconds < 10, logs
+    statuses, logs, seconds = run_into(stop, tmp_path, timeout_s=200)
+    assert statuses == {0: 75, 1: 75} and seconds < 100, logs
 
 
 # ---- who is to blame -----------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def start_two(work, folder: Path, **environment: str) -> list[int]:
     return found
 
 
-def wait_for(pid: int, longest_s: float = 60) -> int:
+def wait_for(pid: int, longest_s: float = 300) -> int:
     """The exit status of a process, negative where a signal ended it."""
     end = time.monotonic() + longest_s
     while time.monotonic() < end:

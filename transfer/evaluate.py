@@ -20,8 +20,8 @@ from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 
 from pretrain.running.atomic_files import AtomicRunner
-from pretrain.running.launch import load_config
-from pretrain.running.processes import join_processes
+from pretrain.running.launch import load_config, named_faults
+from pretrain.running.processes import join_processes, speaks
 from pretrain.running.resume import last_checkpoint
 from results.environment import git_commit, package_versions, processor
 from results.protocol import incomplete
@@ -53,6 +53,7 @@ def prepare(cfg: Config) -> DatasetSummary:
     cfg.default_hooks.checkpoint = None
     cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook.type == "DetectionPictures"]
     cfg.randomness = {"seed": cfg.seed}
+    cfg.val_dataloader.worker_init_fn = {"type": "leave_signals_to_the_run"}
     return summary
 
 
@@ -132,9 +133,10 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         cfg = load_config(args)
         watchdog = join_processes(args.launcher)
-        summary = prepare(cfg)
-        meta = check_config(path, cfg)
-        metrics, metric = evaluate(cfg, path)
+        with named_faults(watchdog):
+            summary = prepare(cfg)
+            meta = check_config(path, cfg)
+            metrics, metric = evaluate(cfg, path)
         if not is_main_process():
             return
         per_category, evaluated = metric.per_category, evaluated_images(cfg, metric)
@@ -166,7 +168,7 @@ def main(arguments: list[str] | None = None) -> None:
             record = update_record(path, meta, metrics, per_category, evaluated)
             print(f"updated {record}", flush=True)
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}" if is_main_process() else 1)
+        sys.exit(f"error: {error}" if speaks(error) else 1)
 
 
 def _parser() -> argparse.ArgumentParser:

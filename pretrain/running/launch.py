@@ -95,7 +95,7 @@ def main(description: str, prepare: Prepare, args: argparse.Namespace | None = N
             settle(start.find_out)
             settle(start.take_folder)
     except ValueError as error:
-        sys.exit(f"error: {error}" if speaks() else 1)
+        sys.exit(f"error: {error}" if speaks(error) else 1)
     with start.lock or nullcontext():
         if not start.finished:
             train(start.cfg, watchdog)

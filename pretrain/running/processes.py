@@ -77,12 +77,16 @@ def join_processes(launcher: str) -> Watchdog:
     return watchdog
 
 
-def speaks() -> bool:
+class Rank0DoesNotAnswer(ValueError):
+    """It has not come, or has ended: so another one has to say so."""
+
+
+def speaks(error: Exception) -> bool:
     """Whether this process prints what all of them found wrong; one of a node until they met."""
     if dist.is_initialized():
         return dist.get_rank() == 0
     rank, local = os.environ.get("RANK", "0"), os.environ.get("LOCAL_RANK", "0")
-    return local == "0" or rank == local == "1"  # where rank 0 has not come, its neighbour
+    return local == "0" or (rank == local == "1" and isinstance(error, Rank0DoesNotAnswer))
 
 
 def meet(rank: int, world_size: int, longest_s: float) -> Store:
@@ -126,7 +130,7 @@ def meet(rank: int, world_size: int, longest_s: float) -> Store:
             store.set("over", "")
             time.sleep(10 * BETWEEN_LOOKS_S)  # the others are to read it here
     except RuntimeError as error:
-        raise ValueError(f"rank 0, which listened at {address}:{port}, has ended") from error
+        raise Rank0DoesNotAnswer(f"rank 0, which listened at {address}:{port}, ended") from error
     if away:
         names = ", ".join(map(str, away[:SHOWN])) + ", ..." * (len(away) > SHOWN)
         raise ValueError(
@@ -153,7 +157,7 @@ def _wait_for_rank_0(address: str, port: int, until: float, longest_s: float) ->
             return
         except OSError as error:
             if time.monotonic() > until:
-                raise ValueError(
+                raise Rank0DoesNotAnswer(
                     f"rank 0 does not answer at {address}:{port} within {longest_s:g} s ({error}): "
                     "it has not come, or MASTER_ADDR is not its node's"
                 ) from error

@@ -64,10 +64,10 @@ class Stop:
 
     @staticmethod
     def _say(line: str) -> None:
-        """One process says it for all."""
-        rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
+        """One process says it for all of its node."""
+        local = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))
         with suppress(OSError):  # a terminal that is closed
-            os.write(2, f"{line}\n".encode() if rank == "0" else b"")
+            os.write(2, f"{line}\n".encode() if local == "0" else b"")
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.told = signal.Signals(number)

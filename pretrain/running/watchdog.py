@@ -33,7 +33,7 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 
 from pretrain.running.loaders import stuck_workers
 from pretrain.running.timeout import VARIABLE, collective_timeout_s
-from pretrain.running.try_again import STOP
+from pretrain.running.try_again import STOP, TRY_AGAIN
 
 PATIENCE = 6
 BEATS = 20  # signs of life within the time, or more
@@ -220,20 +220,20 @@ class Watchdog:
             return
         if step != self._step:
             return
-        if first == self.rank or self._lives(first):  # else it has said so and ended
-            self._end(waited_s, self._silent() or self._hanging())
-        os._exit(1)
+        said = first == self.rank or self._lives(first)  # else it has said so and ended
+        self._end(waited_s, (self._silent() or self._hanging()) if said else "")
 
     def _end(self, waited_s: float, words: str) -> None:
+        """As a fault, unless the run was told to stop anyhow."""
+        line = (
+            f"error: no progress in {waited_s:g} s: {words}. The run ends; start it again with "
+            f"--resume. If {self._doing} needs more time: set {VARIABLE}=SECONDS (now "
+            f"{self.timeout_s:g})\n"
+        )
         with suppress(OSError):  # a terminal that is closed
-            print(
-                f"error: no progress in {waited_s:g} s: {words}. The run ends; start it again with "
-                f"--resume. If {self._doing} needs more time: set {VARIABLE}=SECONDS (now "
-                f"{self.timeout_s:g})",
-                file=sys.stderr,
-                flush=True,
-            )
-        os._exit(1)
+            sys.stderr.write(line if words else "")
+            sys.stderr.flush()
+        os._exit(TRY_AGAIN if STOP.told else 1)
 
     def _lives(self, rank: int) -> bool:
         """Whether this process has heard of it lately; of nobody where the store is silent."""

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,13 +12,15 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmengine.registry import PARAM_SCHEDULERS
+from mmengine.structures import InstanceData
+from PIL import Image
 
 from pretrain.encoders import build_encoder
 from pretrain.export import load_backbone
 from pretrain.norm import describe_norm
 from results.record import RunRecord
 from transfer.backbones import TransferBackbone
-from transfer.hooks import FrozenCheck, frozen_digests
+from transfer.hooks import DetectionPictures, FrozenCheck, frozen_digests
 from transfer.train import prepare
 
 register_all_modules()
@@ -254,6 +257,40 @@ def test_annotations_without_their_image(coco, backbone_file, tmp_path):
     missing.unlink()
     with pytest.raises(FileNotFoundError, match=missing.name):
         prepare(config(root, backbone_file), 1)
+
+
+@pytest.mark.parametrize("which", ["train", "val"])
+def test_sizes_that_are_exchanged(coco, backbone_file, tmp_path, which):
+    """Of 128 x 128 pixels in the JSON, 96 x 128 on the disk (mmdetection#3796)."""
+    root = tmp_path / "coco"
+    shutil.copytree(coco, root)
+    picture = sorted((root / f"{which}2017").iterdir())[1]
+    Image.new("RGB", (96, 128)).save(picture)
+    message = (
+        rf"1 of \d+ images are not what .*{picture.name} has 96x128 pixels, listed are 128x128"
+    )
+    with pytest.raises(ValueError, match=message):
+        prepare(config(root, backbone_file), 1)
+
+
+def test_a_picture_that_cannot_be_drawn_ends_no_run(tmp_path):
+    told = []
+    runner = SimpleNamespace(
+        logger=SimpleNamespace(warning=told.append), work_dir=str(tmp_path),
+        val_dataloader=SimpleNamespace(dataset=SimpleNamespace(metainfo={"classes": ("disc",)})),
+    )  # fmt: skip
+    found = InstanceData(
+        bboxes=torch.tensor([[1.0, 1, 9, 9]]), labels=torch.tensor([0]),
+        scores=torch.tensor([0.9]), masks=torch.ones(1, 16, 12, dtype=torch.bool),
+    )  # fmt: skip
+    sample = SimpleNamespace(img_path=str(tmp_path / "a.png"), pred_instances=found)
+    DetectionPictures().after_val_iter(runner, 0, outputs=[sample])  # no such picture
+    Image.new("RGB", (16, 12)).save(sample.img_path)  # masks of another shape
+    DetectionPictures().after_val_iter(runner, 1, outputs=[sample])
+    Image.new("RGB", (12, 16)).save(sample.img_path)
+    DetectionPictures().after_val_iter(runner, 2, outputs=[sample])
+    assert [words.partition(":")[0] for words in told] == [f"no picture of {sample.img_path}"] * 2
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["002.png"]
 
 
 def test_a_backbone_of_another_encoder(coco, backbone_file):

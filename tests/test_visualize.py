@@ -128,6 +128,36 @@ def test_the_most_certain_box_lies_on_top(grey):
         np.testing.assert_allclose(picture[200, 150], blended(_colour(label)), atol=1)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_photograph_is_drawn_as_the_detector_saw_it(tmp_path, orientation):
+    """The red half lies where EXIF's orientation puts it, worked out by hand; box and mask fit."""
+    stored = Image.new("RGB", (400, 800), (0, 0, 255))
+    stored.paste((255, 0, 0), (0, 0, 400, 400))  # the upper half as it is stored
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    halves = {"top": (1, 2), "bottom": (3, 4), "left": (5, 8), "right": (6, 7)}
+    side = next(side for side, which in halves.items() if orientation in which)
+    wide, high = (400, 800) if side in ("top", "bottom") else (800, 400)
+    mask = torch.zeros(1, high, wide, dtype=torch.bool)
+    picture = draw_detections(
+        tmp_path / "a.jpg",
+        torch.zeros(1, 4),
+        torch.tensor([0]),
+        torch.tensor([0.1]),
+        mask,
+        ["disc"],
+    )
+    assert picture.size == (wide, high)
+    points = {"top": (wide // 2, 9), "bottom": (wide // 2, high - 9), "left": (9, high // 2)}
+    points["right"] = (wide - 9, high // 2)
+    for where, point in points.items():
+        red, _, blue = picture.getpixel(point)
+        opposite = {"top": "bottom", "bottom": "top", "left": "right", "right": "left"}[side]
+        if where in (side, opposite):
+            assert (red > 200) == (where == side) and (blue > 200) == (where == opposite)
+
+
 def test_nothing_found_leaves_the_image_as_it_is(grey):
     picture = drawn(grey, [rectangle(50, 50, 100, 100)], [1], [0.1])
     assert (picture == 100).all()

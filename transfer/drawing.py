@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import mmcv
 import torch
 from matplotlib import colormaps, font_manager
 from PIL import Image
@@ -35,8 +36,9 @@ def draw_detections(
         categories: names.
         score_threshold: less certain detections are left out.
     """
-    with Image.open(image_path) as file:
-        image = F.pil_to_tensor(file.convert("RGB"))  # (3, H, W)
+    # as mmdetection loads it, turned as the camera says (EXIF)
+    pixels = mmcv.imread(str(image_path), channel_order="rgb")
+    image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()  # (3, H, W)
     factor = max(1, round(MIN_SIDE / min(image.shape[1:])))
     image = image.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
     order = torch.arange(len(boxes))

@@ -81,6 +81,8 @@ def frozen_digests(backbone: TransferBackbone) -> dict[str, str]:
 class DetectionPictures(Hook):
     """Draws the detections on the first validation images into ``pictures/``.
 
+    A picture that cannot be drawn or written is told, and the run goes on.
+
     Args:
         count: how many images.
         score_threshold: see :func:`draw_detections`.
@@ -100,7 +102,12 @@ class DetectionPictures(Hook):
     ) -> None:
         if batch_idx >= self.count or not is_main_process() or not outputs:
             return
-        sample = outputs[0]
+        try:
+            self._draw(runner, batch_idx, outputs[0])
+        except Exception as error:  # whatever it is, the figures are worth more
+            runner.logger.warning(f"no picture of {outputs[0].img_path}: {error}")
+
+    def _draw(self, runner: Runner, number: int, sample: DetDataSample) -> None:
         found = sample.pred_instances.cpu()
         picture = draw_detections(
             sample.img_path,
@@ -113,7 +120,7 @@ class DetectionPictures(Hook):
         )
         png = io.BytesIO()
         picture.save(png, format="PNG")
-        path = Path(runner.work_dir) / "pictures" / f"{batch_idx:03d}.png"
+        path = Path(runner.work_dir) / "pictures" / f"{number:03d}.png"
         write_atomically(path, png.getvalue())
 
 

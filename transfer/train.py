@@ -11,6 +11,7 @@ from typing import Any
 
 from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
+from mmengine.dist import is_main_process
 
 from pretrain.encoders import build_encoder
 from pretrain.export import Provenance, load_backbone
@@ -179,7 +180,11 @@ def check_dataset(cfg: Config, dataset: ConfigDict) -> DatasetSummary:
     train = not dataset.get("test_mode", False)
     rules = dataset.get("filter_cfg") if train else None
     folder = root / dataset.data_prefix.img
-    found = check_coco(root / dataset.ann_file, folder, categories, mend, filter_cfg=rules)
+    found = check_coco(
+        root / dataset.ann_file, folder, categories, mend,
+        compare_sizes=is_main_process(),  # one process for all, who start together
+        filter_cfg=rules,
+    )  # fmt: skip
     kept = f", {found.images_left} left by filter_cfg" if train else ""
     objects = ", ".join(f"{count} {name}" for name, count in vars(found.objects).items() if count)
     print(f"{found.annotation_file}: {found.images} images{kept}; {objects}", flush=True)

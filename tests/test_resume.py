@@ -207,6 +207,17 @@ def test_circumstances_are_no_part_of_a_config():
     assert differences(json.loads(config_text(there)), json.loads(config_text(here)))
 
 
+@pytest.mark.parametrize("name", ["detector.pth", "best_coco_box_ap.pth"])
+def test_weights_alone_are_not_continued_from(checkpoints, tmp_path, name):
+    """mmengine would go on from them with a fresh optimizer and schedule, and not say so."""
+    folder, text = checkpoints
+    copy(folder, tmp_path)
+    content = torch.load(tmp_path / "iter_15.pth", weights_only=True)
+    torch.save({k: content[k] for k in ("meta", "state_dict", "message_hub")}, tmp_path / name)
+    with pytest.raises(ValueError, match=r"without the optimizer's state; .*iter_15\.pth is whole"):
+        checkpoint_to_resume(tmp_path, str(tmp_path / name), text, 1)
+
+
 def test_another_number_of_processes_is_refused(checkpoints):
     folder, text = checkpoints
     with pytest.raises(ValueError, match=r"written by 1 processes, this run has 2, .* start 1"):

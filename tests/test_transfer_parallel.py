@@ -166,7 +166,8 @@ def test_another_annotation_file_of_cocos_images_is_not_coco(annotations, name, 
 
     def check(cfg, dataset):
         images, count = next(found)
-        return SimpleNamespace(images=images, annotations=count, fingerprint="f")
+        objects = SimpleNamespace(other=0)
+        return SimpleNamespace(images=images, annotations=count, objects=objects, fingerprint="f")
 
     monkeypatch.setattr(train, "check_dataset", check)
     train.prepare_data(cfg)

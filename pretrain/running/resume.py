@@ -170,6 +170,10 @@ def checkpoint_to_resume(
         return None
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; {_mend(work_dir, path)}")
+    if path.match(DETECTOR) or path.match(BEST):
+        raise ValueError(
+            f"{path} holds weights without the optimizer's state; {_mend(work_dir, path)}"
+        )
     try:
         meta = read_meta(path)
     except ValueError as error:

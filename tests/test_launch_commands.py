@@ -468,7 +468,7 @@ def test_a_port_that_was_named_and_is_in_use_is_refused(tmp_path):
     with socket.create_server(("", 0)) as other:
         port = str(other.getsockname()[1])
         process = start("pretrain", CONFIG, 2, "--work-dir", tmp_path, PORT=port)
-        log, _ = process.communicate(timeout=60)
+        log, _ = process.communicate(timeout=300)
     assert process.returncode == 2 and log.count("\n") == 1
     assert log.startswith(f"error: PORT is {port}, where nobody can listen on this node")
 
@@ -478,6 +478,6 @@ def test_a_clean_error_of_two_processes_is_one_line(tmp_path):
     process = start(
         "pretrain", CONFIG, 2, "--work-dir", tmp_path, "--cfg-options", "data_root=none"
     )
-    log, _ = process.communicate(timeout=200)
+    log, _ = process.communicate(timeout=900)
     assert process.returncode == 1
     assert log.count("\n") == 1 and log.startswith("error: ") and "none" in log, log

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -116,19 +115,27 @@ def test_with_augmentation_it_reads_images_and_recognises_them_too(colours, tmp_
     assert any("random resized crop of 32 and flip" in text for text in record.deviations)
 
 
+KILLED = """
+import os, signal, sys
+from pretrain.linear_probe import main
+from pretrain.running.checkpoint import AtomicCheckpoint
+
+def save_and_die(*arguments):
+    save(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+save, AtomicCheckpoint._save = AtomicCheckpoint._save, save_and_die
+main(sys.argv[1:])
+"""
+
+
 def test_killed_and_resumed_it_ends_at_the_same_weights(finished, colours, backbone, tmp_path):
     every = "default_hooks.checkpoint.interval=1"
     command = arguments(colours, backbone, tmp_path / "a.json", every)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pretrain.linear_probe", *command],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    while not (tmp_path / "a" / "last_checkpoint").exists() and process.poll() is None:
-        time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "a.json").exists(), "it ended before it was killed"
-    with pytest.raises(SystemExit, match="add --resume to continue it"):
+    killed = subprocess.run([sys.executable, "-c", KILLED, *command], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / "a.json").exists()
+    with pytest.raises(SystemExit, match=r"holds an unfinished run.*--resume"):
         main(command)
     main(["--resume", *command])
     logs = [log.read_text() for log in (tmp_path / "a").glob("*/*.log")]

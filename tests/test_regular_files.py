@@ -36,7 +36,6 @@ def config(path: Path) -> None:
 
 
 def cityscapes(path: Path) -> None:
-    pytest.importorskip("cityscapesscripts")
     from transfer.prepare_cityscapes import read_instances
 
     read_instances((path, path))

@@ -75,7 +75,7 @@ class Started:
 
     def end(self) -> tuple[int, str]:
         """Exit status, and what was printed to stderr."""
-        _, printed = self.process.communicate(timeout=60)
+        _, printed = self.process.communicate(timeout=300)
         return self.process.returncode, printed
 
 
@@ -200,7 +200,7 @@ def test_a_stopped_process_does_not_hold_up_the_end(tmp_path):
     run.stdout.readline()
     os.kill(victim, signal.SIGSTOP)
     run.send_signal(TERM)
-    run.communicate(timeout=60)
+    run.communicate(timeout=300)
     assert run.returncode == 75
 
 
@@ -208,7 +208,7 @@ def test_a_stopped_process_does_not_hold_up_the_end(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(torch.cuda.is_available(), reason="two processes would need two GPUs")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without GPUs")
 @pytest.mark.parametrize(("processes", "number"), [("1", INT), ("2", HUP)])
 def test_a_training_saves_and_says_how_it_goes_on(processes, number, coco, tmp_path):
     """Ctrl-C and a closed terminal reach every process; then what was printed is typed."""
@@ -232,7 +232,7 @@ def test_a_training_saves_and_says_how_it_goes_on(processes, number, coco, tmp_p
     while not (work_dir / "last_checkpoint").exists() and run.poll() is None:
         time.sleep(0.05)
     os.killpg(run.pid, number)
-    printed, _ = run.communicate(timeout=200)
+    printed, _ = run.communicate(timeout=900)
     assert run.returncode == 75 and "Traceback" not in printed, printed
     (said,) = (line for line in printed.splitlines() if "to go on: " in line)
     assert f"stopped by {number.name} after iteration " in said
@@ -240,5 +240,5 @@ def test_a_training_saves_and_says_how_it_goes_on(processes, number, coco, tmp_p
     assert shlex.split(typed) == [*command, "--resume"]
     last = Path((work_dir / "last_checkpoint").read_text())
     assert f"after iteration {read_meta(last)['iter']}, which is saved" in said
-    done = subprocess.run(["bash", "-c", typed], cwd=ROOT, env=environment, timeout=200)
+    done = subprocess.run(["bash", "-c", typed], cwd=ROOT, env=environment, timeout=900)
     assert done.returncode == 0 and (work_dir / "record.json").is_file()

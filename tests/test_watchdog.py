@@ -89,7 +89,7 @@ def test_a_stopped_process_is_named_in_time(tmp_path):
 def test_a_process_stopped_during_the_start_is_named_as_soon(tmp_path):
     """Others have more patience there, but only with one that gives signs of life."""
     statuses, logs, seconds = run_into(no_trouble, tmp_path, 1, signal.SIGSTOP, slow=True)
-    assert statuses == {0: 1} and seconds < PATIENCE * TIMEOUT_S / 2
+    assert statuses == {0: 1} and seconds < 0.9 * PATIENCE * TIMEOUT_S
     assert re.search(r"error: no progress in 4 s: rank 1 on \S+ gives no sign of life", logs[0])
 
 
@@ -271,9 +271,9 @@ def test_a_pretraining_with_a_stopped_process(coco, tmp_path):
     os.kill(victim, signal.SIGSTOP)
     begun = time.monotonic()
     said = next(line for line in process.stdout if line.startswith("error: "))
-    assert time.monotonic() - begun < 8 + 8
+    assert time.monotonic() - begun < 8 + MARGIN_S
     os.kill(victim, signal.SIGKILL)  # the launcher does so after 30 seconds
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode == 1
     assert re.match(r"error: no progress in 8 s: rank 1 on \S+ gives no sign of life", said)
     last = Path((tmp_path / "last_checkpoint").read_text())

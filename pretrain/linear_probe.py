@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import is_main_process
+from mmengine.dist import get_rank, is_main_process
 
 from pretrain.export import read_provenance
-from pretrain.images.labelled_images import LabelledFiles, centre_crop, read_splits
+from pretrain.images.labelled_images import LabelledFiles, centre_crop, decode_once, read_splits
 from pretrain.readout.frozen_encoder import FrozenEncoder, write_random_backbone
 from pretrain.readout.knn import check_vote
 from pretrain.readout.linear_record import FEATURES_FOLDER, features_of, images_of
@@ -44,6 +44,9 @@ def prepare(cfg: Config, world_size: int) -> dict[str, str]:
         ValueError, FileNotFoundError: what was found, what was expected, how to mend it.
     """
     splits = read_splits(cfg.data_root)
+    lists = [files.images for files in splits.values()]
+    for listed in lists:
+        print(listed.describe(), flush=True)
     centre_crop(cfg.image_size, cfg.resize)  # refuses sizes that do not fit
     check_vote(cfg.k, cfg.temperature)
     prepare_backbone(cfg)
@@ -78,6 +81,10 @@ def prepare(cfg: Config, world_size: int) -> dict[str, str]:
     cfg.train_cfg.max_epochs = cfg.epochs
     cfg.param_scheduler = [schedule(cfg.epochs, cfg.milestones)]
     cfg.randomness = {"seed": cfg.seed}
+    work_dir = Path(cfg.work_dir)
+    if not (work_dir / FILE_NAME).exists() and not any(work_dir.glob("*.pth")):
+        print("every image is decoded once before the run begins", flush=True)
+        decode_once(*((listed, range(get_rank(), len(listed), world_size)) for listed in lists))
     return {}
 
 

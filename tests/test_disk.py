@@ -185,7 +185,7 @@ def test_images_that_vanish_end_a_pretraining_and_leave_its_checkpoint(tmp_path)
     shutil.move(tmp_path / "coco/train2017", tmp_path / "elsewhere")
     assert session.wait(60) == 1
     told = (tmp_path / "output").read_text()
-    assert "images in" in told and "max_unreadable_share" in told
+    assert "has vanished since; put it back" in told and "max_unreadable_share" not in told
     assert "The last good checkpoint is" in told and "Traceback" not in told
     found, faults = meanings(folder)
     assert faults == [] and "last_checkpoint" in found and "record.json" not in found

@@ -1,6 +1,7 @@
 """Frozen features: what they are, the files that keep them, and labelled images."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -13,7 +14,8 @@ from torchvision.transforms import v2
 
 from pretrain.encoders import build_encoder
 from pretrain.export import load_backbone
-from pretrain.images.labelled_images import LabelledImages, centre_crop
+from pretrain.images.decode import UnreadableImage
+from pretrain.images.labelled_images import LabelledImages, centre_crop, decode_once
 from pretrain.readout import features, stage_features
 from pretrain.readout.frozen_encoder import FrozenEncoder, chosen_stages, write_random_backbone
 from pretrain.readout.stage_features import MANIFEST, StageFeatures
@@ -209,6 +211,36 @@ def test_a_broken_file_is_named(colours, tmp_path):
         images[1]
 
 
+def spoil(root):
+    """Broken in the middle only, which a header does not tell; a text; a strip."""
+    pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    Image.fromarray(pixels).save(root / "val/blue/00.png")
+    whole = (root / "val/blue/00.png").read_bytes()
+    middle = len(whole) // 2
+    cut = whole[:middle] + bytes(byte ^ 255 for byte in whole[middle : middle + 99])
+    (root / "val/blue/00.png").write_bytes(cut + whole[middle + 99 :])
+    (root / "val/green/00.png").write_bytes(b"no image")
+    Image.new("L", (1, 200)).save(root / "val/red/00.png")
+    names = [re.escape(f"{root}/val/{colour}/00.png") for colour in ("blue", "green", "red")]
+    return r"3 images cannot be decoded: {} \(.*\), {} \(.*\), {} \(1 x 200 pixels, a".format(
+        *names
+    )
+
+
+def test_all_broken_files_are_named_before_they_are_needed(tmp_path):
+    root = write_colours(tmp_path / "broken", train=1, val=1)
+    images = LabelledImages(str(root), "val", SIDE, SIDE).images
+    decode_once((images, range(3)), (images, range(3)))
+    words = spoil(root)
+    with pytest.raises(UnreadableImage, match=words):
+        decode_once((images, range(3)))
+    with pytest.raises(UnreadableImage, match=r"1 images cannot be decoded: .*/green/00\.png"):
+        decode_once((images, [1]))
+    (root / "val/red/00.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"red/00.png was listed, and has vanished since"):
+        decode_once((images, range(3)))
+
+
 # ---- the feature file
 
 
@@ -231,6 +263,13 @@ def test_the_command_writes_what_the_t_sne_reads(colours, backbone, tmp_path, mo
     assert (found.title, found.encoder, found.stage) == ("Random Init", "resnet_tiny", "res5")
     with np.load(out, allow_pickle=False) as file:
         assert all(file[name].dtype != object for name in file.files)
+
+
+def test_broken_images_end_in_one_line_before_any_is_embedded(backbone, tmp_path, monkeypatch):
+    words = spoil(root := write_colours(tmp_path / "broken", train=1, val=1))
+    monkeypatch.setattr(features, "embed", None)
+    with pytest.raises(SystemExit, match=f"error: {words}"):
+        call(monkeypatch, "--backbone", backbone, "--data", root, "--out", tmp_path / "f.npz")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The linear readout: a run from start to end, killed, resumed; arithmetic, recipes, bad input."""
 
+import copy
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 from PIL import Image
 
 from pretrain.export import weights_sha256
+from pretrain.images.decode import UnreadableImage
 from pretrain.images.labelled_images import read_splits
 from pretrain.linear_probe import PRESETS, dataset, main, parse_args, prepare, schedule
 from pretrain.readout import stage_features
@@ -416,6 +418,34 @@ def test_a_disk_too_small_for_the_features_is_told_before_training(
         stage_features.shutil, "disk_usage", lambda path: SimpleNamespace(free=4 * 48 * 960)
     )
     prepare(cfg, world_size=1)
+
+
+def test_broken_images_of_both_splits_are_named_before_the_run_begins(backbone, tmp_path, capsys):
+    root = write_colours(tmp_path / "data", train=2, val=2)
+    cfg = Config.fromfile(PRESETS["paper"])
+    given = {"data_root": str(root), "backbone_file": str(backbone), "global_batch_size": 6}
+    cfg.merge_from_dict(given | {"work_dir": str(tmp_path / "run")})
+    (root / "train/.hidden.png").touch()
+    prepare(copy.deepcopy(cfg), world_size=1)
+    told = capsys.readouterr().out
+    assert "6 images" in told and "left out: 1 hidden file" in told
+    assert "every image is decoded once before the run begins" in told
+    (root / "val/red/01.png").write_bytes(b"no image")
+    (root / "train/red/01.png").write_bytes((root / "train/red/01.png").read_bytes()[:99])
+    words = r"2 images cannot be decoded: .*/train/red/01.png \(.*\), .*/val/red/01.png \("
+    with pytest.raises(UnreadableImage, match=words):
+        prepare(copy.deepcopy(cfg), world_size=1)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/epoch_1.pth").touch()  # a run that goes on has looked already
+    prepare(cfg, world_size=1)
+
+
+def test_a_broken_image_ends_the_command_in_one_line(backbone, tmp_path):
+    root = write_colours(tmp_path / "data", train=2, val=2)
+    (root / "val/red/01.png").write_bytes(b"no image")
+    with pytest.raises(SystemExit, match=r"^error: 1 images cannot be decoded: .*red/01"):
+        main(["--data", str(root), "--backbone", str(backbone), "--work-dir", str(tmp_path / "run"),
+              "--cfg-options", "global_batch_size=6"])  # fmt: skip
 
 
 def test_drops_at_the_ends_are_refused():

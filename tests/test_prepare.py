@@ -328,6 +328,14 @@ def slowly(path):
     return found
 
 
+def test_hidden_files_beside_cityscapes_pictures_are_none(city_root):
+    pairs = cityscapes.find_pairs(city_root, "train")
+    for folder in ("leftImg8bit", "gtFine"):
+        for path in list((city_root / folder / "train").glob("*/*.png")):
+            path.with_name(f"._{path.name}").write_bytes(b"left by another system")
+    assert cityscapes.find_pairs(city_root, "train") == pairs
+
+
 def test_the_classes_are_cityscapes_eight_in_mmdetections_order():
     names = ["person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"]
     assert list(cityscapes.CLASSES.values()) == names

@@ -151,7 +151,7 @@ def main(arguments: Sequence[str]) -> None:
             draw_photographs(Path(folder))
         root = args.images or Path(folder)
         try:
-            images = len(list_images(root))
+            images = len(list_images(root)[0])
             datasets = {name: loader(root, args.size) for name, loader in LOADERS.items()}
         except (FileNotFoundError, ImportError) as error:
             parser.error(str(error))

@@ -21,7 +21,7 @@ class PillowViews(Dataset):
     """Images as Pillow opens them, through a transform that gives two views."""
 
     def __init__(self, root: Path, transform: Callable[[Image.Image], Any]) -> None:
-        self.files = [root / name for name in list_images(root)]
+        self.files = [root / name for name in list_images(root)[0]]
         self.transform = transform
 
     def __len__(self) -> int:

@@ -74,8 +74,8 @@ def find_pairs(data_root: Path, split: str) -> list[tuple[Path, Path]]:
 
 
 def _stems(folder: Path, ending: str) -> set[str]:
-    """<city>/<name> of every file with that ending."""
-    found = folder.glob(f"*/*{ending}")
+    """<city>/<name> of every file with that ending, hidden ones (``._x``) left out."""
+    found = folder.glob(f"*/[!.]*{ending}")
     return {path.relative_to(folder).as_posix().removesuffix(ending) for path in found}
 
 

@@ -4,6 +4,7 @@ What a file is, its content says, not its name. Formats beyond the four are refu
 hand some of them to other programs.
 """
 
+import errno
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -21,13 +22,14 @@ PILLOW_ERRORS = (
     OSError, SyntaxError, ValueError, IndexError, EOFError, struct.error, zlib.error,
     Image.DecompressionBombError,
 )  # fmt: skip
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 MAX_PIXELS = 64_000_000  # of a palette, on the way to RGB, they take just under 1 GiB
 JPEG_SCALES = (8, 4, 2)  # the inverse cosine transform at such a fraction costs less
 
 
 class UnreadableImage(ValueError):
-    """A file that is no whole image."""
+    """A file that was read, and is no whole image."""
 
 
 def reduction(views: Sequence[View], size: int) -> int:
@@ -40,9 +42,11 @@ def open_image(path: Path) -> ImageFile.ImageFile:
     """Read the header: ``height``, ``width`` and ``mode`` are known, nothing is decoded.
 
     Raises:
-        UnreadableImage: the file is empty, is no image of FORMATS, is gone, or too large.
+        UnreadableImage: the file is empty, is no image of FORMATS, or too large.
+        FileNotFoundError: it is gone.
+        OSError: it cannot be read.
     """
-    with _unreadable():
+    with _unreadable(path):
         image = Image.open(path, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         image.close()
@@ -64,8 +68,9 @@ def decode(image: ImageFile.ImageFile, scale: int = 1) -> Pixels:
 
     Raises:
         UnreadableImage: the file is broken or truncated.
+        OSError: it cannot be read any more.
     """
-    with _unreadable():
+    with _unreadable(str(image.filename)):
         if scale > 1:
             image.draft(image.mode, (image.width // scale, image.height // scale))
         if image.mode.startswith("I"):  # Pillow's own conversion would clip at 255
@@ -77,8 +82,19 @@ def decode(image: ImageFile.ImageFile, scale: int = 1) -> Pixels:
 
 
 @contextmanager
-def _unreadable() -> Iterator[None]:
+def _unreadable(path: str | Path) -> Iterator[None]:
+    """Tell a file that is no image from one that has vanished, and from one that cannot be read."""
     try:
         yield
     except PILLOW_ERRORS as error:
-        raise UnreadableImage(f"{type(error).__name__}: {error}") from error
+        # A file system's error has a number; EINVAL is Pillow's, sent to a place before the file.
+        if not isinstance(error, OSError) or error.errno in (None, errno.EINVAL):
+            raise UnreadableImage(f"{type(error).__name__}: {error}") from error
+        if error.errno in GONE:
+            raise FileNotFoundError(
+                f"image {path} was listed, and has vanished since; put it back, or list the images "
+                "anew and start another run"
+            ) from error
+        raise OSError(
+            f"image {path} cannot be read ({error.strerror}); mend that, or permit it to this user"
+        ) from error

@@ -11,22 +11,22 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
-MEND = "or name another folder or list with --cfg-options data_root=PATH"
-MAX_NAME = 300  # characters of a path in a message
-THREADS = 32  # a network's file system answers slowly, but many at a time
-In = TypeVar("In")
-Out = TypeVar("Out")
+from pretrain.images.folder_walk import (
+    EXTENSIONS,
+    MEND,
+    in_threads,
+    in_words,
+    some_of,
+    walk,
+)
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,13 @@ class ImageList:
         names: (images,), encoded. An array, since a list of a million strings is copied into every
             worker, page by page, as their reference counts change.
         sizes: (images,), in bytes.
+        left_out: what the folder holds besides, in words; empty if nothing.
     """
 
     root: Path
     names: NDArray[np.bytes_]
     sizes: NDArray[np.int64]
+    left_out: str = ""
 
     @classmethod
     def read(cls, data_root: str | Path) -> "ImageList":
@@ -53,10 +55,10 @@ class ImageList:
             ValueError: a folder or a file may not be read, or a list names a file twice.
         """
         path = Path(data_root)
-        names = list_images(path)
+        names, left_out = list_images(path)
         root = path if path.is_dir() else path.parent
         sizes = file_sizes(root, names)  # first: a name that exists has no more than 4 KiB
-        return cls(root, np.array([os.fsencode(name) for name in names]), sizes)
+        return cls(root, np.array([os.fsencode(name) for name in names]), sizes, left_out)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -75,6 +77,8 @@ class ImageList:
         if self.empty:
             names = [self.name(index) for index in self.empty]
             words += f"; {len(names)} of them empty: {some_of(names)}"
+        if self.left_out:
+            words += f"; left out: {self.left_out}"
         return f"{words}; fingerprint {self.fingerprint}"
 
     @property
@@ -93,17 +97,24 @@ def fingerprint(root: Path, files: Sequence[str]) -> str:
     return _digest([os.fsencode(name) for name in files], file_sizes(root, files))
 
 
-def list_images(data_root: Path) -> list[str]:
+def list_images(data_root: Path) -> tuple[list[str], str]:
     """Names of the images of a data root, relative to it: a folder's sorted, a list's as they are.
 
     Linked folders are entered, no folder twice.
 
+    Returns:
+        The names; and in words what a folder holds besides.
+
     Raises:
         FileNotFoundError, ValueError: as :meth:`ImageList.read`, of what needs no look at files.
     """
+    left_out = ""
     if data_root.is_dir():
-        names = sorted(_walk(data_root))
+        names, others = walk(data_root)
+        names.sort()
+        left_out = in_words(others)
         expected = f"expected files ending in {', '.join(sorted(EXTENSIONS))}"
+        expected += f", found: {left_out}" if left_out else ""
     elif data_root.is_file() and data_root.suffix == ".txt":
         names = _read_lines(data_root)
         expected = "expected the path of one on every line"
@@ -114,7 +125,7 @@ def list_images(data_root: Path) -> list[str]:
         )
     if not names:
         raise FileNotFoundError(f"{data_root} holds no image; {expected}. Put them there, {MEND}")
-    return names
+    return names, left_out
 
 
 def file_sizes(root: Path, files: Sequence[str]) -> NDArray[np.int64]:
@@ -126,7 +137,7 @@ def file_sizes(root: Path, files: Sequence[str]) -> NDArray[np.int64]:
     """
     folder = str(root)
     chunks = [files[i : i + 1000] for i in range(0, len(files), 1000)]
-    found = _in_threads(lambda some: [_size(os.path.join(folder, name)) for name in some], chunks)
+    found = in_threads(lambda some: [_size(os.path.join(folder, name)) for name in some], chunks)
     sizes = np.array([size for chunk in found for size in chunk], dtype=np.int64)
     for fault, error, words in (
         (MISSING, FileNotFoundError, "are not there"),
@@ -139,12 +150,6 @@ def file_sizes(root: Path, files: Sequence[str]) -> NDArray[np.int64]:
                 f"{root}; mend them, {MEND}"
             )
     return sizes
-
-
-def some_of(names: Sequence[str]) -> str:
-    """The first few names, for a message; what a terminal would obey is escaped."""
-    shown = (name if name.isprintable() else ascii(name)[1:-1] for name in names[:5])
-    return ", ".join(name[:MAX_NAME] for name in shown) + (", ..." if len(names) > 5 else "")
 
 
 MISSING, FORBIDDEN = -1, -2
@@ -160,51 +165,6 @@ def _size(path: str) -> int:
     if not stat.S_ISREG(found.st_mode):
         return MISSING
     return found.st_size if os.access(path, os.R_OK) else FORBIDDEN
-
-
-def _walk(root: Path) -> Iterator[str]:
-    """Images below a folder, level by level."""
-    level, entered = [""], {_identity(root)}
-    while level:
-        below: list[str] = []
-        for names, folders in _in_threads(lambda folder: _scan(root, folder), level):
-            yield from names
-            below += folders
-        level = []
-        for folder in sorted(below):
-            if (identity := _identity(root / folder)) not in entered:
-                entered.add(identity)
-                level.append(folder)
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
-    return found.st_dev, found.st_ino
-
-
-def _scan(root: Path, folder: str) -> tuple[list[str], list[str]]:
-    """Images and folders in one folder, both relative to the root."""
-    names, folders = [], []
-    prefix = f"{folder}/" if folder else ""
-    try:
-        with os.scandir(root / folder) as entries:
-            for entry in entries:
-                if _is_folder(entry):
-                    folders.append(prefix + entry.name)
-                elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
-                    names.append(prefix + entry.name)
-    except PermissionError:
-        raise ValueError(
-            f"folder {root / folder} may not be read by this user; permit it, {MEND}"
-        ) from None
-    return names, folders
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads to itself; as an image it is reported missing
-        return False
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -225,8 +185,3 @@ def _digest(names: Iterable[bytes], sizes: NDArray[np.int64]) -> str:
     for name, size in zip(names, sizes.tolist(), strict=True):
         digest.update(b"%b\0%d\n" % (name, size))
     return digest.hexdigest()
-
-
-def _in_threads(function: Callable[[In], Out], items: Sequence[In]) -> list[Out]:
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(function, items))

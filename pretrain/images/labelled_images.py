@@ -1,5 +1,6 @@
 """Labelled images for the readout: class folders below ``train/`` and ``val/``, as in ImageNet."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,20 @@ import numpy as np
 import torch
 from mmengine.registry import DATASETS
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from pretrain.images.augment import SimCLRAugmentation, View, crop
 from pretrain.images.colour import Colour
-from pretrain.images.decode import UnreadableImage, decode, open_image, reduction
-from pretrain.images.image_lists import ImageList, some_of
+from pretrain.images.decode import JPEG_SCALES, UnreadableImage, decode, open_image, reduction
+from pretrain.images.folder_walk import in_threads, some_of
+from pretrain.images.image_lists import ImageList
 
 SPLITS = ("train", "val")
 MAX_ASPECT = 100  # with its shorter side at 256 px such an image takes 80 MB, and a longer one any
+CHUNK = 100  # images that a thread decodes before it takes others
 LAYOUT = "expected ROOT/train/CLASS/IMAGE and ROOT/val/CLASS/IMAGE, as in ImageNet"
 
 
@@ -129,24 +133,21 @@ class LabelledImages(Dataset):
         """``image``, uint8 (3, image_size, image_size), and ``label``.
 
         Raises:
-            ValueError: the file is no readable image.
+            UnreadableImage: the file is no readable image.
+            FileNotFoundError, OSError: from :func:`open_image`.
         """
         epoch, index = divmod(int(key), len(self))
         try:
             pixels = self._read(epoch, index)
         except UnreadableImage as error:
-            raise ValueError(
+            raise UnreadableImage(
                 f"{self.images.path(index)} cannot be decoded ({error}); replace or remove it"
             ) from error
         return {"image": pixels, "label": int(self.labels[index])}
 
     def _read(self, epoch: int, index: int) -> Tensor:
         with open_image(self.images.path(index)) as image:
-            if max(image.size) > MAX_ASPECT * min(image.size):
-                raise UnreadableImage(
-                    f"{image.width} x {image.height} pixels, a strip; its longer side may be up to "
-                    f"{MAX_ASPECT} times the shorter"
-                )
+            refuse_strip(image)
             if not self.augment:
                 return self.centre_crop(torch.from_numpy(decode(image)).permute(2, 0, 1))
             height, width = image.height, image.width
@@ -155,6 +156,53 @@ class LabelledImages(Dataset):
             view = View(*box, flip=random.random() < 0.5, colour=Colour())
             pixels = decode(image, reduction([view], self.image_size))
         return torch.from_numpy(crop(pixels, view, height, width, self.image_size)).permute(2, 0, 1)
+
+
+def refuse_strip(image: Image.Image) -> None:
+    """Refuse an opened image that would take too much memory once its shorter side is resized.
+
+    Raises:
+        UnreadableImage: its sides differ too much.
+    """
+    if max(image.size) > MAX_ASPECT * min(image.size):
+        raise UnreadableImage(
+            f"{image.width} x {image.height} pixels, a strip; its longer side may be up to "
+            f"{MAX_ASPECT} times the shorter"
+        )
+
+
+def decode_once(*wanted: tuple[ImageList, Sequence[int]]) -> None:
+    """Decode images before a run needs them, so that none stops it on the way.
+
+    Args:
+        wanted: lists, each with the places of those to be decoded.
+
+    Raises:
+        UnreadableImage: some cannot be; names them.
+        FileNotFoundError, OSError: from :func:`open_image`.
+    """
+
+    def faults(images: ImageList, places: Sequence[int]) -> list[str]:
+        found = []
+        for place in places:
+            try:
+                with open_image(images.path(place)) as image:
+                    refuse_strip(image)
+                    decode(image, JPEG_SCALES[0])
+            except UnreadableImage as error:
+                found.append(f"{images.path(place)} ({error})")
+        return found
+
+    chunks = [
+        (images, places[i : i + CHUNK])
+        for images, places in wanted
+        for i in range(0, len(places), CHUNK)
+    ]
+    found = [words for chunk in in_threads(lambda chunk: faults(*chunk), chunks) for words in chunk]
+    if found:
+        raise UnreadableImage(
+            f"{len(found)} images cannot be decoded: {some_of(found)}; replace or remove them"
+        )
 
 
 def centre_crop(image_size: int, resize: int) -> v2.Transform:

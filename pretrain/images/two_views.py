@@ -14,13 +14,10 @@ from torch.utils.data import Dataset
 from pretrain.images.augment import SimCLRAugmentation, View, crop
 from pretrain.images.colour import Pixels, distort
 from pretrain.images.decode import UnreadableImage, decode, open_image, reduction
-from pretrain.images.image_lists import ImageList, some_of
+from pretrain.images.folder_walk import some_of
+from pretrain.images.image_lists import ImageList
 
 READABLE = -1  # ``unreadable`` of a sample whose file could be read
-
-
-class TooManyUnreadable(ValueError):
-    """More files than may be could not be decoded, or have vanished."""
 
 
 @DATASETS.register_module()
@@ -37,8 +34,8 @@ class TwoViewImages(Dataset):
         seed: of all that is drawn.
         colour_on_device: leave colours and blur to the preprocessor, which has a batch of them done
             where the model is.
-        max_unreadable_share: of the images; as many, rounded up, may be unreadable. One that cannot
-            be decoded is replaced by the next that can.
+        max_unreadable_share: of the images; as many, rounded up, may be unreadable, but never all.
+            One that cannot be decoded is replaced by another that can, drawn anew in every epoch.
 
     Raises:
         FileNotFoundError, ValueError: from :meth:`ImageList.read`, or more empty files than may be.
@@ -57,7 +54,8 @@ class TwoViewImages(Dataset):
         self.images = ImageList.read(root)
         self.augmentation = SimCLRAugmentation(**augmentation)
         self.max_unreadable_share = max_unreadable_share
-        self.max_unreadable = math.ceil(max_unreadable_share * len(self.images))
+        share = math.ceil(max_unreadable_share * len(self.images))
+        self.max_unreadable = min(share, len(self.images) - 1)
         self.metainfo = {"dataset": name, "fingerprint": self.images.fingerprint}
         self.refuse_unreadable(self.images.empty)
 
@@ -73,17 +71,20 @@ class TwoViewImages(Dataset):
             (2, 10), of :meth:`pretrain.images.colour.Colour.vector`.
 
         Raises:
-            ValueError: so many files after this one are unreadable that more are than may be.
+            UnreadableImage: so many files were tried in its place that more than may be are not.
+            FileNotFoundError, OSError: from :func:`open_image`.
         """
         epoch, index = divmod(int(key), len(self))
         random = np.random.default_rng((self.seed, epoch, index))
         tried: list[int] = []
+        place = index
         while len(tried) <= self.max_unreadable:
-            place = (index + len(tried)) % len(self)
             try:
                 sample = self._read(place, random)
             except UnreadableImage:
                 tried.append(place)
+                while place in tried and len(tried) < len(self):
+                    place = int(random.integers(len(self)))  # neighbours share no replacement
                 continue
             return {**sample, "unreadable": index if tried else READABLE}
         self.refuse_unreadable(tried)
@@ -105,11 +106,11 @@ class TwoViewImages(Dataset):
         """Stop where more files are unreadable than may be.
 
         Raises:
-            TooManyUnreadable: how many, some of their names, and what to do.
+            UnreadableImage: how many, some of their names, and what to do.
         """
         if len(indices) > self.max_unreadable:
             names = [self.images.name(index) for index in sorted(indices)]
-            raise TooManyUnreadable(
+            raise UnreadableImage(
                 f"{len(names)} of {len(self)} images in {self.images.root} are empty or cannot be "
                 f"decoded, such as {some_of(names)}; expected at most {self.max_unreadable}. "
                 "Replace or remove them, or permit a larger share with --cfg-options "

@@ -32,7 +32,7 @@ class UnreadableImages(Hook):
         """Look at a batch's ``unreadable``, (N,), on the CPU.
 
         Raises:
-            TooManyUnreadable: more files than may be, as the dataset says.
+            UnreadableImage: more files than may be, as the dataset says.
         """
         if data_batch is not None:
             indices = data_batch["unreadable"]

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from pretrain.export import Provenance
-from pretrain.images.labelled_images import SPLITS, LabelledImages
+from pretrain.images.labelled_images import SPLITS, LabelledImages, decode_once
 from pretrain.readout.frozen_encoder import FrozenEncoder
 from results.record import write_atomically
 
@@ -97,12 +97,14 @@ def main() -> None:
         images = LabelledImages(args.data, args.split, args.image_size, args.resize)
         labels = torch.from_numpy(images.labels)
         places = first_classes(labels, args.classes)
+        print(images.images.describe(), flush=True)
+        decode_once((images.images, places))
         stage = encoder.stages[-1]
         features = embed(encoder, images, places, args.num_workers)[stage]
         write_features(
             args.out, features, labels[places], images.classes, stage, encoder.provenance
         )
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(f"{args.out}: {len(places)} images, {features.shape[1]} features each, from {stage}")
 

@@ -13,7 +13,7 @@ from typing import TextIO
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
-from pretrain.images.two_views import TooManyUnreadable
+from pretrain.images.decode import UnreadableImage
 from pretrain.running.agreement import Facts, facts_of, settle, words_of
 from pretrain.running.atomic_files import AtomicRunner
 from pretrain.running.loaders import worker_fault
@@ -204,7 +204,7 @@ def train(cfg: Config, watchdog: Watchdog) -> None:
             runner.train()
     except NotFinite as error:  # in all processes
         sys.exit(f"error: {error}" if is_main_process() else 1)
-    except (OSError, TooManyUnreadable) as error:  # in one: a full disk, files that have vanished
+    except (OSError, UnreadableImage) as error:  # in one: a full disk, files that have vanished
         words = str(error).rpartition(f"{type(error).__name__}: ")[2]  # no worker's traceback
         sys.exit(f"error: {words.strip()}. {last_good(Path(cfg.work_dir))}")
     except SystemExit as stop:

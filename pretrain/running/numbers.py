@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from pretrain.images.image_lists import some_of
+from pretrain.images.folder_walk import some_of
 from pretrain.running.resume import last_good
 from results.record import write_atomically
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.file_kinds import foreign, other_kind
-from pretrain.images.image_lists import some_of
+from pretrain.images.folder_walk import some_of
 from pretrain.stored_tensors import check_readable, read_stored
 from results.record import FILE_NAME
 

@@ -7,4 +7,4 @@ Other weights: --cfg-options backbone_file=FILE. Cost: not measured.
 _base_ = ["./_base_/cityscapes.py"]
 
 method = "gim"
-backbone_file = "backbones/gim_resnet50_800ep.safetensors"
+backbone_file = "work_dirs/gim_r50/backbone.safetensors"  # of configs/pretrain/gim_r50.py

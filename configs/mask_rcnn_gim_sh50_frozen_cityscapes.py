@@ -7,4 +7,4 @@ Other weights: --cfg-options backbone_file=FILE. Cost: not measured.
 _base_ = ["./_base_/cityscapes_sh50.py"]
 
 method = "gim"
-backbone_file = "backbones/gim_shufflenetv2_50_800ep.safetensors"
+backbone_file = "work_dirs/gim_sh50/backbone.safetensors"  # of configs/pretrain/gim_sh50.py

@@ -7,4 +7,4 @@ Another split, other weights: --cfg-options split=1 backbone_file=FILE. Cost: no
 _base_ = ["./_base_/coco1k.py"]
 
 method = "loco"
-backbone_file = "backbones/loco_resnet50_800ep.safetensors"
+backbone_file = "work_dirs/loco_r50/backbone.safetensors"  # of configs/pretrain/loco_r50.py

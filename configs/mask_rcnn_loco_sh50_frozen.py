@@ -7,4 +7,4 @@ Other weights: --cfg-options backbone_file=FILE. Cost: not measured.
 _base_ = ["./_base_/mask_rcnn_sh50.py", "./_base_/coco_1x.py"]
 
 method = "loco"
-backbone_file = "backbones/loco_shufflenetv2_50_800ep.safetensors"
+backbone_file = "work_dirs/loco_sh50/backbone.safetensors"  # of configs/pretrain/loco_sh50.py

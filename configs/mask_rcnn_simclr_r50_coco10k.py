@@ -7,4 +7,4 @@ Another split, other weights: --cfg-options split=1 backbone_file=FILE. Cost: no
 _base_ = ["./_base_/coco10k.py"]
 
 method = "simclr"
-backbone_file = "backbones/simclr_resnet50_800ep.safetensors"
+backbone_file = "work_dirs/simclr_r50/backbone.safetensors"  # of configs/pretrain/simclr_r50.py

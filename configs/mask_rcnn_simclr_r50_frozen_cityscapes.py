@@ -7,4 +7,4 @@ Other weights: --cfg-options backbone_file=FILE. Cost: not measured.
 _base_ = ["./_base_/cityscapes.py"]
 
 method = "simclr"
-backbone_file = "backbones/simclr_resnet50_800ep.safetensors"
+backbone_file = "work_dirs/simclr_r50/backbone.safetensors"  # of configs/pretrain/simclr_r50.py

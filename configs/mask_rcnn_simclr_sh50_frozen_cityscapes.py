@@ -7,4 +7,4 @@ Other weights: --cfg-options backbone_file=FILE. Cost: not measured.
 _base_ = ["./_base_/cityscapes_sh50.py"]
 
 method = "simclr"
-backbone_file = "backbones/simclr_shufflenetv2_50_800ep.safetensors"
+backbone_file = "work_dirs/simclr_sh50/backbone.safetensors"  # of configs/pretrain/simclr_sh50.py

@@ -102,11 +102,7 @@ class PretrainRecord(RecordHook):
     def fields(self, runner: Runner) -> dict[str, Any]:
         cfg = runner.cfg
         dataset = runner.train_dataloader.dataset
-        provenance = write_backbone(
-            _model(runner).encoder,
-            Path(runner.work_dir) / BACKBONE,
-            self._provenance(runner, epochs=runner.max_epochs),
-        )
+        provenance = self._provenance(runner, epochs=runner.max_epochs)
         return {
             "kind": "pretrain",
             "method": cfg.method,
@@ -117,6 +113,17 @@ class PretrainRecord(RecordHook):
             "protocol": cfg.protocol.name,
             "deviations": provenance.deviations,
             "split": None,
+            "backbone": None,
+            "settings": provenance.settings,
+        }
+
+    def outcome(self, runner: Runner) -> dict[str, Any]:
+        provenance = write_backbone(
+            _model(runner).encoder,
+            Path(runner.work_dir) / BACKBONE,
+            self._provenance(runner, epochs=runner.max_epochs),
+        )
+        return {
             "backbone": {
                 "path": BACKBONE,
                 "sha256": provenance.weights_sha256,
@@ -124,7 +131,6 @@ class PretrainRecord(RecordHook):
             },
             "metrics": self._last_losses,
             "artifacts": {"losses": LOSSES, "backbone": BACKBONE},
-            "settings": provenance.settings,
         }
 
     def _provenance(self, runner: Runner, epochs: int) -> Provenance:

@@ -4,9 +4,7 @@
     python -m pretrain.linear_probe --random resnet50 --data DIR --json FILE --cache-features
     bash tools/linear_probe.sh configs/linear/loco_r50.py 8
 
-Names that ``--cfg-options`` may set, and that find their places here: ``backbone_file``,
-``data_root``, ``method``, ``encoder``, ``epochs``, ``milestones``, ``image_size``, ``resize``,
-``cache_features``, ``stages``, ``k``, ``temperature``, ``global_batch_size``, ``seed``.
+The names that ``--cfg-options`` may set, and that find their places here, are NAMES.
 """
 
 from argparse import Namespace
@@ -25,6 +23,7 @@ from pretrain.readout.knn import check_vote
 from pretrain.readout.linear_record import FEATURES_FOLDER, features_of, images_of
 from pretrain.readout.stage_features import check_space
 from pretrain.running import launch
+from pretrain.running.documented import COMMON, SEED, Name, check, fit_to_workers, together
 from pretrain.running.try_again import STOP
 from results.record import FILE_NAME, RunRecord
 
@@ -32,6 +31,39 @@ DESCRIPTION = "Linear classifiers and k-NN on a frozen encoder, at every stage (
 CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "_base_"
 PRESETS = {"paper": CONFIGS / "linear.py", "moco": CONFIGS / "linear_moco.py"}
 RANDOM_BACKBONE = "random.safetensors"  # in the work folder
+WHOLE = Name("a whole number", least=1)
+NAMES = {
+    **COMMON,
+    "method": Name("a text", none=True),
+    "encoder": Name("a text", none=True),
+    "backbone_file": Name(
+        "a text",
+        none=True,
+        sets=("backbone_sha256", "model.data_preprocessor.backbone_file"),
+    ),
+    "data_root": Name(
+        "a text",
+        sets=(
+            "dataset", "model.classes", "train_dataloader.dataset", "val_dataloader.dataset",
+            "val_evaluator",
+        ),
+    ),
+    "epochs": WHOLE._replace(sets=("train_cfg.max_epochs",)),
+    "milestones": Name("a list of whole numbers", sets=("param_scheduler",)),
+    "image_size": WHOLE,
+    "resize": WHOLE,
+    "cache_features": Name("True or False"),
+    "stages": Name("a text or a list of texts", sets=("model.data_preprocessor.stages",)),
+    "k": WHOLE,
+    "temperature": Name("a number above 0"),
+    "global_batch_size": WHOLE._replace(
+        sets=("train_dataloader.batch_size", "val_dataloader.batch_size")
+    ),
+    "seed": SEED,
+    "protocol.states.train_images": WHOLE,
+    "protocol.states.val_images": WHOLE,
+    "protocol.states.classes": WHOLE,
+}  # fmt: skip
 
 
 def prepare(cfg: Config, world_size: int) -> dict[str, str]:
@@ -43,13 +75,17 @@ def prepare(cfg: Config, world_size: int) -> dict[str, str]:
     Raises:
         ValueError, FileNotFoundError: what was found, what was expected, how to mend it.
     """
-    splits = read_splits(cfg.data_root)
+    check(cfg, NAMES)
+    splits: dict[str, LabelledFiles] = {}
+    together(
+        lambda: splits.update(prepare_images(cfg)),
+        lambda: launch.per_process(cfg.global_batch_size, world_size),
+        lambda: centre_crop(cfg.image_size, cfg.resize),  # refuses sizes that do not fit
+        lambda: check_vote(cfg.k, cfg.temperature),
+        lambda: setattr(cfg, "param_scheduler", [schedule(cfg.epochs, cfg.milestones)]),
+        lambda: prepare_backbone(cfg),
+    )
     lists = [files.images for files in splits.values()]
-    for listed in lists:
-        print(listed.describe(), flush=True)
-    centre_crop(cfg.image_size, cfg.resize)  # refuses sizes that do not fit
-    check_vote(cfg.k, cfg.temperature)
-    prepare_backbone(cfg)
     encoder = FrozenEncoder(cfg.backbone_file, cfg.stages)
     if not (folder := Path(cfg.work_dir) / FEATURES_FOLDER).is_dir():  # for k-NN, at the end
         check_space(folder, sum(len(split.images) for split in splits.values()), encoder.channels)
@@ -58,13 +94,7 @@ def prepare(cfg: Config, world_size: int) -> dict[str, str]:
     cfg.model.data_preprocessor.update(backbone_file=cfg.backbone_file, stages=cfg.stages)
     cfg.val_evaluator = {"type": "StageAccuracy", "stages": stages, "classes": classes}
     cfg.dataset = dataset(cfg, splits)
-    images = len(splits["train"].images)
     batch = cfg.global_batch_size
-    if not 1 <= batch <= images:
-        raise ValueError(
-            f"a global batch of {batch} from {images} training images under {cfg.data_root}; set "
-            f"--cfg-options global_batch_size=N, N from 1 to {images}"
-        )
     for split, loader in (("train", cfg.train_dataloader), ("val", cfg.val_dataloader)):
         if cfg.cache_features:  # a worker would take longer than reading the batch does
             loader.dataset, loader.num_workers = features_of(cfg, split), 0
@@ -73,19 +103,37 @@ def prepare(cfg: Config, world_size: int) -> dict[str, str]:
             augmented = {"augment": True, "seed": cfg.seed} if split == "train" else {}
             loader.dataset = {"type": "LabelledImages", **images_of(cfg, split), **augmented}
         loader.batch_size = launch.per_process(batch, world_size)
-        loader.persistent_workers = loader.num_workers > 0
+        loader.persistent_workers = loader.get("num_workers", 0) > 0
         loader.pin_memory = torch.cuda.is_available()
+    fit_to_workers(cfg)
     lr = cfg.base_lr * batch / 256
     cfg.optim_wrapper.optimizer.lr = lr
     print(f"learning rate {cfg.base_lr} x {batch} / 256 = {lr:g}", flush=True)
     cfg.train_cfg.max_epochs = cfg.epochs
-    cfg.param_scheduler = [schedule(cfg.epochs, cfg.milestones)]
-    cfg.randomness = {"seed": cfg.seed}
+    cfg.randomness = {**(cfg.get("randomness") or {}), "seed": cfg.seed}
     work_dir = Path(cfg.work_dir)
     if not (work_dir / FILE_NAME).exists() and not any(work_dir.glob("*.pth")):
         print("every image is decoded once before the run begins", flush=True)
         decode_once(*((listed, range(get_rank(), len(listed), world_size)) for listed in lists))
     return {}
+
+
+def prepare_images(cfg: Config) -> dict[str, LabelledFiles]:
+    """The files of both splits, enough of them for a batch.
+
+    Raises:
+        ValueError, FileNotFoundError: there are none, or too few.
+    """
+    splits = read_splits(cfg.data_root)
+    for files in splits.values():
+        print(files.images.describe(), flush=True)
+    images, batch = len(splits["train"].images), cfg.global_batch_size
+    if batch > images:
+        raise ValueError(
+            f"a global batch of {batch} from {images} training images under {cfg.data_root}; set "
+            f"--cfg-options global_batch_size=N, N from 1 to {images}"
+        )
+    return splits
 
 
 def prepare_backbone(cfg: Config) -> None:
@@ -175,7 +223,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> Namespace:
     if args.random:
         options |= {"method": "random", "encoder": args.random}
     if args.cache_features:
-        options |= {"cache_features": True}
+        options |= {"cache_features": "True"}
     given = {name: value for name, value in options.items() if value is not None}
     args.cfg_options = given | (args.cfg_options or {})
     return args
@@ -184,7 +232,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the readout, or find it done; leave its record where ``--json`` says."""
     args = parse_args(arguments)
-    launch.main(DESCRIPTION, prepare, args)
+    launch.main(DESCRIPTION, prepare, NAMES, args)
     if is_main_process():
         record = RunRecord.read(Path(args.work_dir) / FILE_NAME)
         if args.json:

@@ -1,7 +1,6 @@
 """``tools/pretrain.sh CONFIG``: config -> mmengine Runner -> backbone file and run record.
 
-Names that ``--cfg-options`` may set, and that find their places here: ``data_root``, ``epochs``,
-``warmup_epochs``, ``global_batch_size``, ``precision``, ``seed``, ``method``.
+The names that ``--cfg-options`` may set, and that find their places here, are NAMES.
 """
 
 from pathlib import Path
@@ -13,9 +12,31 @@ from pretrain.encoders import build_encoder
 from pretrain.images.image_lists import ImageList
 from pretrain.precision import check_precision
 from pretrain.running import collapse  # noqa: F401  (registers EmbeddingSpread)
+from pretrain.running.documented import COMMON, SEED, Name, check, together
 from pretrain.running.launch import main, per_process
 from pretrain.schedule import schedule
-from pretrain.units import build_units
+from pretrain.units import LAYOUTS, build_units
+
+METHODS = ("simclr", "gim", "loco")
+NAMES = {
+    **COMMON,
+    "method": Name("a text"),
+    "data_root": Name(
+        "a text", sets=("train_dataloader.dataset.root", "train_dataloader.dataset.name")
+    ),
+    "epochs": Name("a whole number", least=1, sets=("train_cfg.max_epochs", "param_scheduler")),
+    "warmup_epochs": Name("a whole number", least=0),
+    "global_batch_size": Name("a whole number", least=1, sets=("train_dataloader.batch_size",)),
+    "precision": Name("a text", sets=("optim_wrapper.dtype",)),
+    "seed": SEED._replace(sets=(*SEED.sets, "train_dataloader.dataset.seed")),
+    "protocol.states.images": Name("a whole number", least=1),
+    "model.encoder": Name("a text"),
+    "model.temperature": Name("a number above 0"),
+    "model.micro_batch_size": Name("a whole number", least=1, none=True, optional=True),
+    "model.channels_last": Name("True or False", optional=True),
+    "train_dataloader.dataset.augmentation.size": Name("a whole number", least=16),
+    "train_dataloader.dataset.max_unreadable_share": Name("a share from 0 to 1", optional=True),
+}
 
 
 def prepare(cfg: Config, world_size: int) -> dict[str, str]:
@@ -27,37 +48,74 @@ def prepare(cfg: Config, world_size: int) -> dict[str, str]:
     Raises:
         ValueError, FileNotFoundError: what was found, what was expected, how to mend it.
     """
+    check(cfg, NAMES)
+    found: list[ImageList] = []
+    together(
+        lambda: prepare_method(cfg),
+        lambda: found.append(prepare_images(cfg, world_size)),
+        lambda: cfg.train_dataloader.update(
+            batch_size=per_process(cfg.global_batch_size, world_size)
+        ),
+        lambda: setattr(cfg, "param_scheduler", schedule(cfg.epochs, cfg.warmup_epochs)),
+        lambda: prepare_precision(cfg),
+    )
+    lr = cfg.base_lr * cfg.global_batch_size / 256
+    cfg.optim_wrapper.optimizer.lr = lr
+    print(f"learning rate {cfg.base_lr} x {cfg.global_batch_size} / 256 = {lr:g}", flush=True)
+    cfg.train_cfg.max_epochs = cfg.epochs
+    cfg.randomness = {**(cfg.get("randomness") or {}), "seed": cfg.seed}
+    cfg.default_hooks.setdefault("spread", {"type": "EmbeddingSpread"})
+    return {str(cfg.data_root): found[0].fingerprint}
+
+
+def prepare_method(cfg: Config) -> None:
+    """Give the model the layout of its method's units, where it has none of its own.
+
+    Raises:
+        ValueError: a method that no record names, or a layout that does not fit the encoder.
+    """
+    if cfg.method not in METHODS:
+        way = f"; for this layout set method=... of these and model.units={cfg.method}"
+        raise ValueError(
+            f"unknown method {cfg.method!r}; the methods are: {', '.join(METHODS)}"
+            + (way if cfg.method in LAYOUTS else "")
+        )
     cfg.model.setdefault("units", cfg.method)
     cfg.protocol.states.setdefault("units", cfg.method)
     build_units(cfg.model.units, build_encoder(cfg.model.encoder))
+
+
+def prepare_images(cfg: Config, world_size: int) -> ImageList:
+    """Point the loader at ``data_root``, and see whether its images make batches.
+
+    Raises:
+        ValueError, FileNotFoundError: there are none, or too few.
+    """
     listed = ImageList.read(cfg.data_root)
-    images = len(listed)
+    images, batch = len(listed), cfg.global_batch_size
     print(listed.describe(), flush=True)
     cfg.train_dataloader.dataset.update(
         root=cfg.data_root,
         name=dataset_name(cfg.protocol.states, cfg.data_root, images),
         seed=cfg.seed,
     )
-    batch = cfg.global_batch_size
     if not 2 <= batch <= images:
         raise ValueError(
             f"a global batch of {batch} from {images} images under {cfg.data_root}; InfoNCE needs "
             "at least 2, and an epoch at least one whole batch: set --cfg-options "
             "global_batch_size=N"
         )
-    cfg.train_dataloader.batch_size = per_process(batch, world_size)
-    prepare_optimisation(cfg)
-    lr = cfg.base_lr * batch / 256
-    cfg.optim_wrapper.optimizer.lr = lr
-    print(f"learning rate {cfg.base_lr} x {batch} / 256 = {lr:g}", flush=True)
-    cfg.train_cfg.max_epochs = cfg.epochs
-    cfg.param_scheduler = schedule(cfg.epochs, cfg.warmup_epochs)
-    cfg.randomness = {"seed": cfg.seed}
-    cfg.default_hooks.spread = {"type": "EmbeddingSpread"}
-    return {str(cfg.data_root): listed.fingerprint}
+    rest = (images // world_size) % max(batch // world_size, 1)
+    if rest and not cfg.train_dataloader.get("drop_last"):
+        raise ValueError(
+            f"train_dataloader.drop_last is off, and {images} images in batches of {batch} leave "
+            f"a last batch of {rest * world_size}, with fewer negatives than the others: set "
+            "--cfg-options train_dataloader.drop_last=True"
+        )
+    return listed
 
 
-def prepare_optimisation(cfg: Config) -> None:
+def prepare_precision(cfg: Config) -> None:
     """Put ``precision`` where it belongs; refuse what would not be the large batch's gradients.
 
     Raises:
@@ -65,9 +123,9 @@ def prepare_optimisation(cfg: Config) -> None:
     """
     check_precision(cfg.precision)
     wrapper = cfg.optim_wrapper
-    if wrapper.type == "AmpOptimWrapper":
+    if wrapper.type not in ("OptimWrapper", "MixedPrecision"):
         raise ValueError(
-            "optim_wrapper.type is AmpOptimWrapper, which does not scale the losses of units; set "
+            f"optim_wrapper.type is {wrapper.type}, which does not scale the losses of units; set "
             "--cfg-options precision=bfloat16 (or float16) instead"
         )
     if wrapper.get("accumulative_counts", 1) != 1:
@@ -76,6 +134,7 @@ def prepare_optimisation(cfg: Config) -> None:
             "those of one large batch, whose negatives InfoNCE needs; for a batch that does not "
             "fit set --cfg-options model.micro_batch_size=N instead"
         )
+    wrapper.type = "OptimWrapper"
     if cfg.precision != "float32":
         wrapper.update(type="MixedPrecision", dtype=cfg.precision)
 
@@ -88,4 +147,4 @@ def dataset_name(states: dict[str, Any], data_root: str, images: int) -> str:
 
 
 if __name__ == "__main__":
-    main("Pretrain an encoder with SimCLR, Greedy InfoMax or LoCo.", prepare)
+    main("Pretrain an encoder with SimCLR, Greedy InfoMax or LoCo.", prepare, NAMES)

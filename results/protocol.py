@@ -28,7 +28,14 @@ def deviations(stated: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str
     Returns:
         For example ``("max_epochs: 1 instead of 12",)``; empty when the run kept to the protocol.
         A long value is told by its beginning and a digest, so that two that differ stay different.
+
+    Raises:
+        ValueError: the protocol states what no run says of itself.
     """
+    if unknown := sorted(stated.keys() - found.keys()):
+        raise ValueError(
+            f"protocol.states has {', '.join(unknown)}; it can state {', '.join(found)}"
+        )
     differences = []
     for key, value in stated.items():
         allowed = tuple(value) if isinstance(value, (tuple, list)) else (value,)

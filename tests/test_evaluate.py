@@ -1,5 +1,6 @@
 """Metrics against pycocotools and hand-worked cases; the figures of a stored checkpoint."""
 
+import copy
 import json
 import shutil
 from itertools import chain
@@ -649,7 +650,7 @@ def test_a_street_run_without_gtfine_does_not_start(tmp_path, backbone_file):
         prepare_cityscapes.convert(root, split)
     cfg = Config.fromfile("configs/demo/mask_rcnn_loco_cityscapes.py")
     cfg.merge_from_dict({"data_root": str(root), "backbone_file": str(backbone_file)})
-    prepare(cfg, world_size=1)
+    prepare(copy.deepcopy(cfg), world_size=1)
     assert cfg.val_evaluator.type == "CityscapesAP"
     shutil.rmtree(root / "gtFine" / "val")
     with pytest.raises(FileNotFoundError, match=r"no .*gtFine/val\. Download gtFine_trainvaltest"):

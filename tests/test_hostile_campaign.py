@@ -109,12 +109,16 @@ def test_features_are_neither_run_nor_unpacked_without_end(tmp_path, monkeypatch
 
 def test_a_wrong_option_is_refused_by_the_trainers(tmp_path):
     (tmp_path / "c.py").write_text("epochs = 1\nmodel = dict(type='A')\n")
-    for option, message in (("epocs=2", "did you mean epochs"), ("model=3", "one of its names")):
+    for option, message in (
+        ("epocs=2", "did you mean epochs"),
+        ("model=3", "one of its names"),
+        ("epochs=[1,2", "whose brackets or quotes do not match"),
+    ):
         args = argument_parser("").parse_args([str(tmp_path / "c.py"), "--cfg-options", option])
         with pytest.raises(ValueError, match=message):
-            load_config(args)
+            load_config(args, {})
     with pytest.raises(SystemExit):
-        argument_parser("").parse_args([str(tmp_path / "c.py"), "--cfg-options", "epochs=[1,2"])
+        argument_parser("").parse_args([str(tmp_path / "c.py"), "--cfg-options", "epochs"])
 
 
 def test_what_a_record_says_of_its_backbone_is_checked_in_a_pretraining_too(tmp_path):

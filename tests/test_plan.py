@@ -7,6 +7,7 @@ import pytest
 from mmengine.config import Config
 
 from pretrain.running.launch import argument_parser, config_text, load_config
+from pretrain.train import NAMES
 from results.cost import COCO_1X, IMAGENET, gpu_hours
 from results.demo_plan import DEMO
 from results.plan import PAPER
@@ -106,7 +107,7 @@ def test_a_pretraining_s_folder_is_the_one_that_its_command_takes_by_itself(name
     options_of = [f"epochs={run.epochs}"] if any("epochs=" in a for a in run.arguments) else []
     command = [str(ROOT / run.config), *(["--cfg-options", *options_of] if options_of else [])]
     args = argument_parser("").parse_args(command)
-    assert load_config(args).work_dir == args.work_dir
+    assert load_config(args, NAMES).work_dir == args.work_dir
     if name.startswith("paper"):
         assert args.work_dir == f"work_dirs/{run.name}"
 
@@ -123,9 +124,9 @@ def test_a_pretraining_s_folder_is_the_one_that_its_command_takes_by_itself(name
 def test_another_number_of_epochs_is_another_folder(options, folder):
     config = str(ROOT / "configs/pretrain/loco_r50.py")
     changes = ["--cfg-options", *options] if options else []
-    assert load_config(argument_parser("").parse_args([config, *changes])).work_dir == folder
+    assert load_config(argument_parser("").parse_args([config, *changes]), NAMES).work_dir == folder
     given = argument_parser("").parse_args([config, "--work-dir", "mine", *changes])
-    assert load_config(given).work_dir == "mine"
+    assert load_config(given, NAMES).work_dir == "mine"
 
 
 @pytest.mark.parametrize("name", TRAININGS)

@@ -15,7 +15,7 @@ from pretrain.encoders import build_encoder
 from pretrain.export import export_checkpoint, load_backbone
 from pretrain.hooks import found
 from pretrain.running.launch import main
-from pretrain.train import prepare
+from pretrain.train import NAMES, prepare
 from results.protocol import deviations
 from results.record import RunRecord
 from results.settings import setting
@@ -104,7 +104,7 @@ def test_what_a_run_has_left_is_not_written_over(name, make, words, coco, tmp_pa
     options = [f"data_root={coco}/train2017", "--work-dir", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["train", *ARGUMENTS, *options])
     with pytest.raises(SystemExit, match=words):
-        main("", prepare)
+        main("", prepare, NAMES)
     assert {path.name for path in tmp_path.iterdir()} == {name, ".lock"}
     assert (tmp_path / name).read_bytes() == before
 
@@ -131,7 +131,7 @@ def test_no_file_where_the_run_needs_one(name, make, resume, coco, tmp_path, mon
     options = [f"data_root={coco}/train2017", "--work-dir", str(tmp_path), *resume]
     monkeypatch.setattr(sys, "argv", ["train", *ARGUMENTS, *options])
     with pytest.raises(SystemExit, match=rf"{tmp_path / name} is .*; move it away, or choose"):
-        main("", prepare)
+        main("", prepare, NAMES)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
@@ -144,7 +144,7 @@ def test_a_file_that_may_not_be_read_is_named(name, coco, tmp_path, monkeypatch)
     options = [f"data_root={coco}/train2017", "--work-dir", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["train", *ARGUMENTS, *options])
     with pytest.raises(SystemExit, match=rf"^error: {path} may not be read .* chmod u\+r {path}"):
-        main("", prepare)
+        main("", prepare, NAMES)
 
 
 def config(**values):
@@ -165,7 +165,7 @@ def config(**values):
         (
             {"method": "byol"},
             ValueError,
-            "unknown method 'byol'; the methods are: simclr, gim, loco,",
+            "unknown method 'byol'; the methods are: simclr, gim, loco\n",
         ),
         ({"model.encoder": "vgg"}, ValueError, "unknown encoder 'vgg'"),
         ({}, ValueError, "batch of 4096 from 16 images"),

@@ -32,7 +32,7 @@ KINDS = ("pipe", "socket", "folder", "link to a pipe", "link to a device")
 
 
 def config(path: Path) -> None:
-    load_config(argparse.Namespace(config=str(path), cfg_options={}, work_dir=None))
+    load_config(argparse.Namespace(config=str(path), cfg_options={}, work_dir=None), {})
 
 
 def cityscapes(path: Path) -> None:

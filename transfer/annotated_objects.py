@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transfer.annotation_file import OWN
+
 MARGIN = 5  # pixels that an annotator's stroke may overshoot the image's border by
 Entry = dict[str, Any]
 
@@ -42,7 +44,7 @@ def check_categories(path: Path, found: Sequence[str], wanted: Sequence[str] | N
         raise ValueError(
             f"{path} has {len(found)} categories and {len(wanted)} were expected; missing: "
             f"{some(missing)}; unexpected: {some(unexpected)}. Use the annotation file of the "
-            "dataset that the config is for, or set the config's classes to the file's."
+            f"dataset that the config is for, or set the config's classes to the file's; {OWN}."
         )
     order = [name for name in found if name in set(wanted)]
     if order != list(wanted):

@@ -15,8 +15,10 @@ from pycocotools.coco import COCO
 COCO_MEND = (
     "Download train2017.zip, val2017.zip and annotations_trainval2017.zip from "
     "https://cocodataset.org/#download and unpack them in data/coco, or name the folder that has "
-    "them: --data-root DIR here, --cfg-options data_root=DIR in a run."
+    "them: --data-root DIR here, --cfg-options data_root=DIR in a run. configs/_base_/demo_coco.py "
+    "shows what a dataset of your own needs."
 )
+OWN = "configs/_base_/demo_coco.py shows how a config of a dataset of your own says them"
 
 
 @contextmanager

@@ -15,12 +15,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 
 from pretrain.running.atomic_files import AtomicRunner
+from pretrain.running.documented import check
 from pretrain.running.launch import load_config, named_faults
+from pretrain.running.options import Options
 from pretrain.running.processes import join_processes, speaks
 from pretrain.running.resume import last_checkpoint
 from results.environment import git_commit, package_versions, processor
@@ -30,7 +32,7 @@ from transfer.hooks import PER_CATEGORY, evaluated_images, short_names
 from transfer.metrics import CocoAP
 from transfer.prepare import DatasetSummary
 from transfer.stored_detector import check_config, load_weights
-from transfer.train import check_dataset, prepare_backbone
+from transfer.train import NAMES, check_dataset, prepare_backbone
 
 TRAINING = (
     "train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler", "test_dataloader",
@@ -44,12 +46,13 @@ def prepare(cfg: Config) -> DatasetSummary:
     Raises:
         ValueError, FileNotFoundError: what was found, what was expected, how to mend it.
     """
+    for name in TRAINING:
+        cfg[name] = None
+    check(cfg, NAMES)
     prepare_backbone(cfg)
     dataset = cfg.val_dataloader.dataset
     summary = check_dataset(cfg, dataset)
     cfg.val_evaluator.ann_file = str(summary.annotation_file)
-    for name in TRAINING:
-        cfg[name] = None
     cfg.default_hooks.checkpoint = None
     cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook.type == "DetectionPictures"]
     cfg.randomness = {"seed": cfg.seed}
@@ -131,7 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
     args.work_dir = args.work_dir or str(path.parent / f"evaluation_{path.stem}")
     begun = time.monotonic()
     try:
-        cfg = load_config(args)
+        cfg = load_config(args, NAMES)
         watchdog = join_processes(args.launcher)
         with named_faults(watchdog):
             summary = prepare(cfg)
@@ -183,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="also put the figures into the record of the run that the checkpoint lies in",
     )
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, metavar="NAME=VALUE")
+    parser.add_argument("--cfg-options", nargs="+", action=Options, metavar="NAME=VALUE")
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm"], default="none")
     parser.set_defaults(resume=None)
     return parser

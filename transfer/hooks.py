@@ -17,7 +17,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from pretrain.export import read_provenance, weights_sha256
-from pretrain.running.launch import config_text
+from pretrain.running.launch import Unrecordable, config_text
 from pretrain.running.recording import RecordHook
 from pretrain.running.resume import DETECTOR
 from results.field_types import MAX_ENTRIES
@@ -138,7 +138,7 @@ class TransferRecord(RecordHook):
     def before_train(self, runner: Runner) -> None:
         metric = runner.val_loop.evaluator.metrics[0]
         if not isinstance(metric, CocoAP):
-            raise ValueError(
+            raise Unrecordable(
                 f"val_evaluator is {type(metric).__name__}, which does not give the record's "
                 "figures; set its type to CocoAP, or on Cityscapes to CityscapesAP"
             )
@@ -176,6 +176,24 @@ class TransferRecord(RecordHook):
                 "sha256": provenance.weights_sha256,
                 "provenance": vars(provenance),
             }
+        return {
+            "kind": "transfer",
+            "method": cfg.method,
+            "encoder": cfg.model.backbone.encoder,
+            "pretrain_epochs": epochs,
+            "dataset": cfg.dataset.name,
+            "dataset_fingerprint": hashlib.sha256(
+                "".join(cfg.dataset.fingerprints).encode()
+            ).hexdigest(),
+            "protocol": cfg.protocol.name,
+            "deviations": deviations(cfg.protocol.states, found(runner)),
+            "split": cfg.dataset.get("split"),
+            "backbone": backbone,
+            "settings": settings,
+        }
+
+    def outcome(self, runner: Runner) -> dict[str, Any]:
+        cfg = runner.cfg
         folder = Path(runner.work_dir)
         pictures = sorted((folder / "pictures").glob("*.png"))
         artifacts: dict[str, Any] = {
@@ -191,24 +209,12 @@ class TransferRecord(RecordHook):
             drawn = ids_file(Path(cfg.data_root) / train.get("dataset", train).ann_file)
             write_atomically(folder / SPLIT_IDS, drawn.read_bytes())
         return {
-            "kind": "transfer",
-            "method": cfg.method,
-            "encoder": cfg.model.backbone.encoder,
-            "pretrain_epochs": epochs,
-            "dataset": cfg.dataset.name,
-            "dataset_fingerprint": hashlib.sha256(
-                "".join(cfg.dataset.fingerprints).encode()
-            ).hexdigest(),
-            "protocol": cfg.protocol.name,
             "deviations": (
                 *deviations(cfg.protocol.states, found(runner)),
                 *incomplete(**self._evaluated),
             ),
-            "split": cfg.dataset.get("split"),
-            "backbone": backbone,
             "metrics": self._metrics,
             "artifacts": artifacts,
-            "settings": settings,
             "evaluated_images": self._evaluated["evaluated"],
             "expected_images": self._evaluated["expected"],
         }

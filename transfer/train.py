@@ -1,7 +1,6 @@
 """``tools/dist_train.sh CONFIG``: config -> mmengine Runner with mmdetection -> run record.
 
-Names that ``--cfg-options`` may set, and that find their places here: ``backbone_file``,
-``data_root``, ``max_epochs`` or ``max_iters``, ``split``, ``global_batch_size``, ``seed``.
+The names that ``--cfg-options`` may set, and that find their places here, are NAMES.
 """
 
 import math
@@ -15,11 +14,46 @@ from mmengine.dist import is_main_process
 
 from pretrain.encoders import build_encoder
 from pretrain.export import Provenance, load_backbone
+from pretrain.running.documented import COMMON, SEED, Name, check, together
 from pretrain.running.launch import main, per_process
-from transfer.annotation_file import COCO_MEND
+from transfer.annotation_file import COCO_MEND, OWN
 from transfer.prepare import CITYSCAPES_MEND, IMAGES, DatasetSummary, check_coco
 from transfer.prepare_cityscapes import find_pairs
 from transfer.splits import check_split
+
+WHOLE = Name("a whole number", least=1)
+LENGTH = WHOLE._replace(optional=True, sets=("train_cfg.max_epochs", "train_cfg.max_iters"))
+LOADERS = ("train_dataloader", "val_dataloader")
+NAMES = {
+    **COMMON,
+    "method": Name("a text"),
+    "backbone_file": Name(
+        "a text", none=True, sets=("backbone_sha256", "model.backbone.backbone_file")
+    ),
+    "data_root": Name(
+        "a text",
+        sets=(
+            "dataset",
+            *(f"{loader}.dataset.data_root" for loader in (*LOADERS, "test_dataloader")),
+            "train_dataloader.dataset.dataset.data_root",
+            "val_evaluator.ann_file",
+            "test_evaluator.ann_file",
+        ),
+    ),
+    "max_epochs": LENGTH,
+    "max_iters": LENGTH,
+    "split": Name("a whole number", least=0, optional=True),
+    "split_size": WHOLE._replace(optional=True),
+    "global_batch_size": WHOLE._replace(sets=("train_dataloader.batch_size",)),
+    "base_batch_size": WHOLE,
+    "seed": SEED,
+    "protocol.states.train_images": WHOLE,
+    "protocol.states.val_images": WHOLE,
+    "model.backbone.encoder": Name("a text"),
+    "model.backbone.frozen_stages": Name("a whole number", least=0, optional=True),
+    "model.roi_head.bbox_head.num_classes": WHOLE,
+    "model.roi_head.mask_head.num_classes": WHOLE,
+}
 
 VAL2017 = "instances_val2017.json"
 VAL2017_ANNOTATIONS = 36_781  # as published; a file that has others is not COCO's own
@@ -34,10 +68,15 @@ def prepare(cfg: Config, world_size: int) -> dict[str, str]:
     Raises:
         ValueError, FileNotFoundError: what was found, what was expected, how to mend it.
     """
-    prepare_backbone(cfg)
-    prepare_data(cfg)
+    check(cfg, NAMES)
     batch = cfg.global_batch_size
-    cfg.train_dataloader.batch_size = per_process(batch, world_size)
+    together(
+        lambda: prepare_length(cfg),
+        lambda: check_warmup(cfg.param_scheduler),
+        lambda: prepare_backbone(cfg),
+        lambda: prepare_data(cfg),
+        lambda: cfg.train_dataloader.update(batch_size=per_process(batch, world_size)),
+    )
     if world_size == 1:
         print(
             f"one process: SyncBN has the statistics of its {batch} images, the whole global batch",
@@ -46,11 +85,23 @@ def prepare(cfg: Config, world_size: int) -> dict[str, str]:
     lr = cfg.base_lr * batch / cfg.base_batch_size
     cfg.optim_wrapper.optimizer.lr = lr
     print(f"learning rate {cfg.base_lr} x {batch} / {cfg.base_batch_size} = {lr:g}", flush=True)
-    length = "max_iters" if "max_iters" in cfg else "max_epochs"
-    cfg.train_cfg[length] = cfg[length]
-    check_warmup(cfg.param_scheduler)
-    cfg.randomness = {"seed": cfg.seed}
+    cfg.randomness = {**(cfg.get("randomness") or {}), "seed": cfg.seed}
     return {}
+
+
+def prepare_length(cfg: Config) -> None:
+    """Give the loop its length.
+
+    Raises:
+        ValueError: the config has none, or two.
+    """
+    lengths = [name for name in ("max_epochs", "max_iters") if name in cfg]
+    if len(lengths) != 1 or ("split" in cfg) != ("split_size" in cfg):
+        raise ValueError(
+            "the config needs max_epochs or max_iters, not both, and split and split_size "
+            f"together; it has {', '.join(n for n in NAMES if n in cfg)}"
+        )
+    cfg.train_cfg[lengths[0]] = cfg[lengths[0]]
 
 
 def check_warmup(schedulers: Sequence[ConfigDict]) -> None:
@@ -174,7 +225,7 @@ def check_dataset(cfg: Config, dataset: ConfigDict) -> DatasetSummary:
         raise ValueError(
             f"bbox_head has {heads.bbox_head.num_classes} classes, mask_head "
             f"{heads.mask_head.num_classes}, the dataset {len(categories)}; set num_classes of "
-            "both to that"
+            f"both to that; {OWN}"
         )
     mend = CITYSCAPES_MEND.format(root=root) if cityscapes else COCO_MEND
     train = not dataset.get("test_mode", False)
@@ -220,4 +271,4 @@ def _listed(indices: int | Sequence[int]) -> Sequence[int]:
 
 
 if __name__ == "__main__":
-    main("Train Mask R-CNN on a pretrained, frozen or fine-tuned backbone.", prepare)
+    main("Train Mask R-CNN on a pretrained, frozen or fine-tuned backbone.", prepare, NAMES)

@@ -46,7 +46,12 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=500),
     dict(type="MultiStepLR", by_epoch=True, begin=0, end=8, milestones=[7], gamma=0.1),
 ]
-train_cfg = dict(type="ResumableLoop", val_interval=4)
+# None: set by data_root, global_batch_size, base_lr and max_epochs
+train_dataloader = dict(batch_size=None, dataset=dict(dataset=dict(data_root=None)))
+val_dataloader = dict(dataset=dict(data_root=None))
+test_dataloader = dict(dataset=dict(data_root=None))
+optim_wrapper = dict(optimizer=dict(lr=None))
+train_cfg = dict(type="ResumableLoop", max_epochs=None, val_interval=4)
 auto_scale_lr = None  # done by base_lr, with the arithmetic in the log
 val_evaluator = dict(_delete_=True, type="CityscapesAP")
 test_evaluator = dict(_delete_=True, type="CityscapesAP")

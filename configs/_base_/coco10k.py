@@ -60,11 +60,18 @@ train_pipeline = [
     dict(type="RandomFlip", prob=0.5),
     dict(type="PackDetInputs"),
 ]
+# None: set by data_root, global_batch_size and base_lr
 train_dataloader = dict(
+    batch_size=None,
     dataset=dict(
-        ann_file="annotations/instances_train2017_10k_seed{split}.json", pipeline=train_pipeline
-    )
+        data_root=None,
+        ann_file="annotations/instances_train2017_10k_seed{split}.json",
+        pipeline=train_pipeline,
+    ),
 )
+val_dataloader = dict(dataset=dict(data_root=None))
+test_dataloader = dict(dataset=dict(data_root=None))
+optim_wrapper = dict(optimizer=dict(lr=None))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=500),
     dict(type="MultiStepLR", by_epoch=False, milestones=[40000, 53333], gamma=0.1),

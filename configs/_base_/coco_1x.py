@@ -26,7 +26,12 @@ protocol = dict(
     ),
 )
 
-train_cfg = dict(type="ResumableLoop", val_interval=4)
+# None: set by data_root, global_batch_size, base_lr and max_epochs
+train_dataloader = dict(batch_size=None, dataset=dict(data_root=None))
+val_dataloader = dict(dataset=dict(data_root=None))
+test_dataloader = dict(dataset=dict(data_root=None))
+optim_wrapper = dict(optimizer=dict(lr=None))
+train_cfg = dict(type="ResumableLoop", max_epochs=None, val_interval=4)
 auto_scale_lr = None  # done by base_lr, with the arithmetic in the log
 val_evaluator = dict(_delete_=True, type="CocoAP")
 test_evaluator = dict(_delete_=True, type="CocoAP")

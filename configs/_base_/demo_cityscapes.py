@@ -3,6 +3,7 @@
 _base_ = ["mmdet::_base_/datasets/coco_instance.py"]
 
 data_root = "demo_out/data/cityscapes"
+dataset_type = "CityscapesDataset"
 max_epochs = 3
 protocol = dict(
     name="demo_frozen",
@@ -33,10 +34,13 @@ test_pipeline = [
         meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
     ),
 ]
+# None: set by data_root and global_batch_size
 train_dataloader = dict(
+    batch_size=None,
     num_workers=1,
     dataset=dict(
-        type="CityscapesDataset",
+        data_root=None,
+        type=dataset_type,
         ann_file="annotations/instancesonly_filtered_gtFine_train.json",
         data_prefix=dict(img="leftImg8bit/train/"),
         filter_cfg=dict(filter_empty_gt=True, min_size=8),
@@ -46,7 +50,8 @@ train_dataloader = dict(
 val_dataloader = dict(
     num_workers=1,
     dataset=dict(
-        type="CityscapesDataset",
+        data_root=None,
+        type=dataset_type,
         ann_file="annotations/instancesonly_filtered_gtFine_val.json",
         data_prefix=dict(img="leftImg8bit/val/"),
         pipeline=test_pipeline,
@@ -59,4 +64,4 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=30),
     dict(type="MultiStepLR", by_epoch=True, milestones=[2], gamma=0.1),
 ]
-train_cfg = dict(type="ResumableLoop", max_epochs=3, val_interval=3)
+train_cfg = dict(type="ResumableLoop", val_interval=3)

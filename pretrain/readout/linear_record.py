@@ -66,7 +66,6 @@ class LinearRecord(RecordHook):
     def fields(self, runner: Runner) -> dict[str, Any]:
         cfg = runner.cfg
         provenance = _encoder(runner).provenance
-        expected = max(cfg.dataset.val_images, cfg.protocol.states.get("val_images", 0))
         backbone = {
             "path": cfg.backbone_file,
             "sha256": provenance.weights_sha256,
@@ -82,15 +81,22 @@ class LinearRecord(RecordHook):
                 "".join(cfg.dataset.fingerprints).encode()
             ).hexdigest(),
             "protocol": cfg.protocol.name,
+            "deviations": deviations(cfg.protocol.states, found(runner)),
+            "split": None,
+            "backbone": None if cfg.method == "random" else backbone,
+            "settings": provenance.settings,
+        }
+
+    def outcome(self, runner: Runner) -> dict[str, Any]:
+        cfg = runner.cfg
+        expected = max(cfg.dataset.val_images, cfg.protocol.states.get("val_images", 0))
+        return {
             "deviations": (
                 *deviations(cfg.protocol.states, found(runner)),
                 *incomplete(self._evaluated, expected),
             ),
-            "split": None,
-            "backbone": None if cfg.method == "random" else backbone,
             "metrics": self._metrics,
             "artifacts": {"features": FEATURES},
-            "settings": provenance.settings,
             "evaluated_images": self._evaluated,
             "expected_images": expected,
         }

@@ -16,6 +16,7 @@ from mmengine.dist import is_main_process
 from pretrain.images.decode import UnreadableImage
 from pretrain.running.agreement import Facts, facts_of, settle, words_of
 from pretrain.running.atomic_files import AtomicRunner
+from pretrain.running.documented import Names, check_options, forget_what_is_set
 from pretrain.running.loaders import worker_fault
 from pretrain.running.numbers import FiniteNumbers, NotFinite
 from pretrain.running.options import Options, merge
@@ -78,16 +79,19 @@ inputs. Is given the config and the number of processes. Returns fingerprints of
 config does not hold; raises ValueError or FileNotFoundError for a user's mistake."""
 
 
-def main(description: str, prepare: Prepare, args: argparse.Namespace | None = None) -> None:
+def main(
+    description: str, prepare: Prepare, names: Names, args: argparse.Namespace | None = None
+) -> None:
     """Read the config, prepare it, run it.
 
     Args:
         description: for ``--help``.
         prepare: see :data:`Prepare`.
+        names: the documented ones, see :mod:`pretrain.running.documented`.
         args: of :func:`argument_parser`, where a command has read its own arguments already.
     """
     args = args or argument_parser(description).parse_args()
-    start = Start(args, prepare)
+    start = Start(args, prepare, names)
     try:
         watchdog = join_processes(args.launcher)
         start.world_size = watchdog.world_size
@@ -102,6 +106,10 @@ def main(description: str, prepare: Prepare, args: argparse.Namespace | None = N
     watchdog.stop()
     if is_main_process():
         refresh_tables(Path(start.cfg.work_dir))
+
+
+class Unrecordable(ValueError):
+    """A run that no record could describe at its end; found before its first iteration."""
 
 
 @contextmanager
@@ -130,10 +138,11 @@ class Start:
     Args:
         args: of :func:`argument_parser`.
         prepare: see :data:`Prepare`.
+        names: the documented ones.
     """
 
-    def __init__(self, args: argparse.Namespace, prepare: Prepare) -> None:
-        self.args, self.prepare = args, prepare
+    def __init__(self, args: argparse.Namespace, prepare: Prepare, names: Names) -> None:
+        self.args, self.prepare, self.names = args, prepare, names
         self.world_size = 1
         self.finished = False
         self.lock: TextIO | None = None
@@ -147,7 +156,7 @@ class Start:
         Raises:
             ValueError, FileNotFoundError: a user's mistake.
         """
-        self.cfg = load_config(self.args)
+        self.cfg = load_config(self.args, self.names)
         data = self.prepare(self.cfg, self.world_size)
         folder = Path(self.cfg.work_dir)
         check_files(folder)
@@ -183,7 +192,7 @@ class Start:
             if found and self.args.resume == LAST and not (folder / LAST).exists():
                 write_atomically(folder / LAST, str(found).encode())
         cfg.resume = found is not None
-        cfg.load_from = str(found) if found else cfg.get("load_from")
+        cfg.load_from = str(found) if found else None
         return {"continues from": str(found)}
 
 
@@ -202,7 +211,7 @@ def train(cfg: Config, watchdog: Watchdog) -> None:
     try:
         with named_faults(watchdog, lambda: last_good(Path(cfg.work_dir))):
             runner.train()
-    except NotFinite as error:  # in all processes
+    except (NotFinite, Unrecordable) as error:  # in all processes
         sys.exit(f"error: {error}" if is_main_process() else 1)
     except (OSError, UnreadableImage) as error:  # in one: a full disk, files that have vanished
         words = str(error).rpartition(f"{type(error).__name__}: ")[2]  # no worker's traceback
@@ -216,25 +225,44 @@ def train(cfg: Config, watchdog: Watchdog) -> None:
         watchdog.begin("the end of the run", slow=True)
 
 
-def load_config(args: argparse.Namespace) -> Config:
+def load_config(args: argparse.Namespace, names: Names) -> Config:
     """The config file with the command line's changes; ``args.work_dir`` becomes the run's folder.
+
+    Args:
+        args: of :func:`argument_parser`.
+        names: the documented ones.
 
     Raises:
         FileNotFoundError, PermissionError: there is no such file, or it may not be read.
-        ValueError: an option names something that the config does not have.
+        ValueError: an option names something that the config does not have, or the config says
+            what only the command line may.
     """
     if not Path(args.config).is_file():
         raise FileNotFoundError(f"no config at {args.config}; the configs are under {CONFIGS}")
     check_readable(Path(args.config))
     cfg = Config.fromfile(args.config)
+    if "config_file" in cfg:  # a run left it in its folder
+        forget_what_is_set(cfg, names)
+        cfg.work_dir = cfg.resume = cfg.load_from = None
     usual = cfg.get("epochs")
-    merge(cfg, args.cfg_options or {}, args.config)
-    cfg.config_file = args.config
-    cfg.launcher = args.launcher
-    cfg.resume = args.resume
+    options = args.cfg_options or {}
+    check_options(cfg, options, names, args.config)
+    merge(cfg, options, args.config, names)
     if not args.work_dir:
         block = "" if cfg.get("epochs") == usual else f"_{cfg.epochs}ep"  # as results.plan names it
         args.work_dir = f"work_dirs/{Path(args.config).stem}{block}"
+    for name, value, way in (
+        ("work_dir", args.work_dir, "--work-dir FOLDER"),
+        ("resume", args.resume, "--resume, or --resume CHECKPOINT"),
+    ):
+        if cfg.get(name) and cfg[name] != value:
+            raise ValueError(
+                f"{args.config} sets {name} to {cfg[name]!r}, which the command line decides: "
+                f"leave it out there and add {way}"
+            )
+    cfg.config_file = args.config
+    cfg.launcher = args.launcher
+    cfg.resume = args.resume
     cfg.work_dir = args.work_dir
     return cfg
 

@@ -1,20 +1,27 @@
 """``--cfg-options NAME=VALUE``: names that the config has, values that are constants.
 
 A name may have dots; its last part may be an argument that the config leaves at its default, the
-others have to be there. Values are numbers, texts, ``None``, lists and tuples; none is ever run.
+others have to be there. A value in a text's place is that text, as it stands, blanks and commas
+too. Elsewhere it is a number, ``True``, ``False``, a text, or ``[a,b]`` and ``(a,b)`` of these;
+``None`` is None everywhere. None is ever run.
 """
 
 import difflib
 import math
-from argparse import ArgumentParser, Namespace
+from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
+
+from pretrain.running.documented import Names
+
+DEEPEST = 20  # brackets within brackets
+NEVER_RUN = ("test_dataloader", "test_evaluator", "test_cfg")  # mmdetection's configs have them
 
 
-class Options(DictAction):
-    """mmengine's action, which explains what it cannot read."""
+class Options(Action):
+    """Collects the values as they were written; what they mean depends on the config."""
 
     def __call__(
         self,
@@ -23,43 +30,114 @@ class Options(DictAction):
         values: Any,
         option_string: str | None = None,
     ) -> None:
+        options = dict(getattr(namespace, self.dest) or {})
         for option in values:
-            name, equals, _ = option.partition("=")
+            name, equals, value = option.partition("=")
             if not equals or not all(name.split(".")):
                 parser.error(f"--cfg-options {option[:100]!a}: expected NAME=VALUE")
-            try:
-                super().__call__(parser, namespace, [option], option_string)
-            except (AssertionError, ValueError, OverflowError, RecursionError) as error:
-                parser.error(f"--cfg-options {option[:100]!a}: {str(error)[:100]!a}")
+            options[name] = value
+        setattr(namespace, self.dest, options)
 
 
-def merge(cfg: Config, options: Mapping[str, Any], path: str) -> None:
+def merge(cfg: Config, options: Mapping[str, str], path: str, names: Names) -> None:
     """Set the options in a config.
 
     Args:
         cfg: is changed.
-        options: values by dotted names.
+        options: values as they were written, by dotted names.
         path: of the config's file, for messages.
+        names: the documented ones, see :mod:`pretrain.running.documented`.
 
     Raises:
-        ValueError: the config has no such name, or the value is of another kind; says what it has.
+        ValueError: the config has no such name, or the value is of another kind; says so of all.
     """
-    for name, value in options.items():
+    values, faults = {}, []
+    for name, text in options.items():
         try:
-            _check_kind(_present(cfg, name.split(".")), value)
+            present = _present(cfg, name.split("."))
+            is_text = names[name].kind == "a text" if name in names else isinstance(present, str)
+            values[name] = _value(text, is_text)
+            if name not in names:
+                _check_kind(present, values[name])
         except ValueError as error:
-            raise ValueError(f"--cfg-options {name[:100]!a}: {path} {error}") from None
+            faults.append(f"--cfg-options {name[:100]!a}: {path} {error}")
+    if faults:
+        raise ValueError("\n  ".join(faults))
     try:
-        cfg.merge_from_dict(dict(options))
+        cfg.merge_from_dict(values)
     except (AttributeError, KeyError, TypeError, AssertionError) as error:
-        names = ", ".join(name[:100] for name in options)
+        named = ", ".join(name[:100] for name in options)
         raise ValueError(
-            f"--cfg-options {names!a}: {path} cannot take them together ({error})"
+            f"--cfg-options {named!a}: {path} cannot take them together ({error})"
         ) from error
+
+
+def _value(text: str, is_text: bool) -> Any:
+    if text == "None":
+        return None
+    return text if is_text else parse(text)
+
+
+def parse(text: str, depth: int = 0) -> Any:
+    """A value outside a text's place: ``1e-3``, ``true``, ``res2``, ``[res2, 'a, b']``, ``(1,2)``.
+
+    Raises:
+        ValueError: brackets or quotes that do not match, or a mapping.
+    """
+    bare = text.strip()
+    if bare.startswith(("{", "dict(")):
+        raise ValueError(
+            f"would get the mapping {text[:100]!a}; set its names one by one, with dots, or write "
+            "a config over this one"
+        )
+    if depth > DEEPEST:
+        raise ValueError(f"would get brackets more than {DEEPEST} deep")
+    parts = _elements(bare)
+    if len(parts) > 1:  # 1,2 is [1,2]
+        return [parse(part, depth + 1) for part in parts if part.strip() or part is not parts[-1]]
+    if bare[:1] + bare[-1:] in ("[]", "()"):
+        inside = bare[1:-1]
+        whole = f"{inside}," if inside.strip() and not inside.rstrip().endswith(",") else inside
+        found = parse(whole, depth + 1) if whole.strip() else []
+        return tuple(found) if bare[0] == "(" else found
+    if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "'\"":
+        return bare[1:-1]
+    if bare.lower() in ("true", "false"):
+        return bare.lower() == "true"
+    if bare == "None":
+        return None
+    for kind in (int, float):
+        try:
+            return kind(bare)
+        except ValueError:
+            continue
+    return bare if depth else text
+
+
+def _elements(text: str) -> list[str]:
+    """Cut at the commas outside brackets and quotes; a quote opens where an element begins."""
+    parts, depth, quote = [""], 0, ""
+    for char in text:
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"" and parts[-1].rstrip()[-1:] in ("", ",", "[", "("):
+            quote = char
+        depth += 0 if quote else (char in "[(") - (char in "])")
+        if char == "," and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += char
+        if depth < 0:
+            break
+    if depth or quote:
+        raise ValueError(f"would get {text[:100]!a}, whose brackets or quotes do not match")
+    return parts
 
 
 def _present(cfg: Config, parts: Sequence[str]) -> Any:
     """The value that the config has under a dotted name; None where an argument is new."""
+    if parts[0] in NEVER_RUN:
+        raise ValueError(f"is never tested by {parts[0]}; set val_{parts[0][5:]}")
     place: Any = cfg
     for depth, part in enumerate(parts):
         if isinstance(place, (list, tuple)):
@@ -89,7 +167,7 @@ def _check_kind(present: Any, value: Any) -> None:
         (Mapping, "one of its names, with a dot"),
         (bool, "True or False"),
         ((int, float), "a number"),
-        (str, "a text; quote a number as a path: ./7"),
+        ((list, tuple), "a list, such as [a,b]"),
     ):
         if isinstance(present, kinds):
             other = isinstance(value, bool) and kinds == (int, float)

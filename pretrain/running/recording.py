@@ -13,7 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from pretrain.norm import describe_norm
-from pretrain.running.launch import config_hash
+from pretrain.running.launch import Unrecordable, config_hash
 from results.environment import git_commit, package_versions, processor
 from results.record import FILE_NAME, RunRecord
 
@@ -24,10 +24,21 @@ class RecordHook(Hook):
     priority = "VERY_LOW"
 
     def before_run(self, runner: Runner) -> None:
+        """Start the clock, and build the record of a run that had no result yet.
+
+        Raises:
+            Unrecordable: the run could not be recorded at its end; says why.
+        """
         self._begun = time.monotonic()
         self._elapsed_before_s = 0.0
         self._started_at = _now()
-        self._norm = ""
+        self._norm = "not known before the first iteration"
+        try:
+            RunRecord(metrics={}, artifacts={}, **self._common(runner), **self.fields(runner))
+        except (ValueError, KeyError, AttributeError) as error:
+            raise Unrecordable(
+                f"{runner.cfg.config_file}: this run could not be recorded at its end ({error})"
+            ) from error
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         checkpoint["meta"].update(
@@ -46,13 +57,19 @@ class RecordHook(Hook):
 
     def after_run(self, runner: Runner) -> None:
         if is_main_process():
-            RunRecord(**self._common(runner), **self.fields(runner)).write(
-                Path(runner.work_dir) / FILE_NAME
-            )
+            said = self._common(runner) | self.fields(runner) | self.outcome(runner)
+            RunRecord(**said).write(Path(runner.work_dir) / FILE_NAME)
 
     @abstractmethod
     def fields(self, runner: Runner) -> dict[str, Any]:
-        """What only this kind of run can say: the fields of RunRecord that ``_common`` leaves."""
+        """What only this kind of run can say, of what is known before it begins."""
+
+    @abstractmethod
+    def outcome(self, runner: Runner) -> dict[str, Any]:
+        """What came out: ``metrics``, ``artifacts`` and what else stands in for ``fields``.
+
+        Writes the files that the record names.
+        """
 
     def _elapsed_s(self) -> float:
         return self._elapsed_before_s + time.monotonic() - self._begun

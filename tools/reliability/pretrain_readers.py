@@ -24,6 +24,7 @@ from pretrain.images.labelled_images import LabelledImages
 from pretrain.images.two_views import TwoViewImages
 from pretrain.running.launch import argument_parser, load_config
 from pretrain.running.resume import LAST, checkpoint_to_resume
+from pretrain.train import NAMES
 from reliability.mutations import (
     TEXTS,
     changed,
@@ -316,7 +317,7 @@ class ConfigOptions:
 
     def read(self, path: Path) -> None:
         parsed = argument_parser("x").parse_args([str(path), "--cfg-options", *self.options])
-        load_config(parsed)
+        load_config(parsed, NAMES)
 
 
 READERS = {

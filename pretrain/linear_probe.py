@@ -204,7 +204,12 @@ def parse_args(arguments: Sequence[str] | None = None) -> Namespace:
     weights.add_argument("--backbone", metavar="FILE", help="the backbone file to read out")
     weights.add_argument("--random", metavar="ENCODER", help="read out random weights instead")
     parser.add_argument("--data", metavar="DIR", help="holds train/CLASS/ and val/CLASS/")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the run record there too")
+    parser.add_argument(
+        "--json",
+        metavar="FILE",
+        type=Path,
+        help="write the run record there too; the run's folder is work_dirs/linear_NAME",
+    )
     parser.add_argument(
         "--preset", choices=PRESETS, help="instead of CONFIG: the paper's recipe or MoCo's"
     )
@@ -218,7 +223,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> Namespace:
         args.work_dir = f"work_dirs/linear_{Path(args.config).stem}"
     args.config = args.config or str(PRESETS[args.preset or "paper"])
     if args.json and not args.work_dir:
-        args.work_dir = str(args.json.with_suffix(""))
+        args.work_dir = f"work_dirs/linear_{args.json.stem}"
     options = {"backbone_file": args.backbone, "data_root": args.data}
     if args.random:
         options |= {"method": "random", "encoder": args.random}

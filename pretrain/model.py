@@ -164,7 +164,9 @@ class LocalContrastive(BaseModel):
         """Change the weights by their gradients, once those are complete and averaged."""
         if self.sharing.l2 is not None:
             fronts = [decoder.get_submodule("front") for decoder in self.decoders]
-            scale = float(optim_wrapper.scale_loss(torch.ones(())))  # the gradients have it too
+            # On their device: a copy of the scale to a CPU would be read before it has arrived.
+            one = torch.ones((), device=next(self.parameters()).device)
+            scale = float(optim_wrapper.scale_loss(one))  # the gradients have it too
             add_penalty(self.units, fronts, self.encoder, self.sharing.l2 * scale)
         optim_wrapper.step()
         optim_wrapper.zero_grad()

@@ -48,7 +48,7 @@ def backbone(tmp_path_factory):
 def arguments(colours, backbone, json_file, *more):
     return [str(part) for part in (
         "--backbone", backbone, "--data", colours, "--json", json_file, "--cache-features",
-        "--cfg-options", *SMALL, *SHORT, *more,
+        "--work-dir", json_file.with_suffix(""), "--cfg-options", *SMALL, *SHORT, *more,
     )]  # fmt: skip
 
 
@@ -457,7 +457,7 @@ def test_drops_at_the_ends_are_refused():
 def test_shorthands_become_options(tmp_path, capsys):
     args = parse_args(["--random", "resnet50", "--data", "D", "--json", f"{tmp_path}/x.json"])
     assert args.cfg_options == {"data_root": "D", "method": "random", "encoder": "resnet50"}
-    assert args.work_dir == f"{tmp_path}/x" and args.config == str(PRESETS["paper"])
+    assert args.work_dir == "work_dirs/linear_x" and args.config == str(PRESETS["paper"])
     assert parse_args(["--preset", "moco"]).config == str(PRESETS["moco"])
     with pytest.raises(SystemExit):
         parse_args(["configs/linear/loco_r50.py", "--preset", "moco"])

@@ -138,3 +138,21 @@ def test_the_penalty_between_copies_is_scaled_as_the_gradients_are():
 def test_an_unknown_precision_lists_the_known_ones():
     with pytest.raises(ValueError, match="it can be: float32, bfloat16, float16"):
         check_precision("fp8")
+
+
+def test_the_scaler_is_handed_what_lies_where_the_weights_do():
+    """A GPU would copy its scale to a CPU tensor without waiting; a stand-in tells the device."""
+    seen = []
+
+    class Wrapper:
+        def scale_loss(self, loss):
+            seen.append(loss.device.type)
+            return torch.ones(())
+
+        def step(self):
+            pass
+
+        zero_grad = step
+
+    make("loco", sharing={"l2": 1e-2}).to("meta").update(Wrapper())
+    assert seen == ["meta"]

@@ -291,7 +291,14 @@ def is_finished(work_dir: Path, digest: str) -> bool:
     if not path.is_file():
         return False
     mends = f"choose another --work-dir, or remove {work_dir}"
-    if RunRecord.read(path).config_hash != digest:
+    try:
+        record = RunRecord.read(path)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; move it away, and --resume ends the run anew from its last checkpoint: "
+            f"mv {path} {path}.damaged"
+        ) from error
+    if record.config_hash != digest:
         raise ValueError(f"{work_dir} holds a finished run of another config; {mends}")
     return True
 

@@ -209,7 +209,7 @@ def test_paths_are_relative_to_the_callers_folder(processes, project, options, c
     if processes == 2:
         slurm |= {"GPUS": "2", "GRES": "none", "REFRESH_TABLES": "0", "cwd": project}
         finish(start("slurm_train", "cpu", "loco", "mine.py", *here, **slurm))
-        assert (project / "work_dirs/mine/record.json").is_file()
+        assert (project / "work_dirs/mine_1ep/record.json").is_file()
     assert not {"out", "images"} & {path.name for path in ROOT.iterdir()}
 
 

@@ -29,13 +29,17 @@ def hang():
 
 STOP.saves = how.startswith("saves")
 if how == "late":
-    atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+    atexit.register(time.sleep, 0.5)
+    atexit.register(os.kill, os.getpid(), signal.SIGTERM)  # it comes first
 os.write(1, f"ready {os.getpid()}\n".encode())
 if how in ("hangs", "saves and hangs"):
     hang()
-if how == "saves":
+if how in ("saves", "saves, told twice"):
     while not STOP.told:
         time.sleep(0.01)
+    if how == "saves, told twice":
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
     sys.exit(75)
 if how == "error":
     sys.exit("error: a clean one" if rank == 0 else 1)
@@ -100,8 +104,10 @@ def test_a_signal_before_its_first_moment_counts(tmp_path):
     assert "ready" not in (run.process.stdout.read() if not run.process.stdout.closed else "")
 
 
-def test_a_training_finishes_its_iteration(tmp_path):
-    run = Started(tmp_path, MODULE, "saves")
+@pytest.mark.parametrize("how", ["saves", "saves, told twice"])
+def test_a_training_finishes_its_iteration(how, tmp_path):
+    """Also where one signal comes by two ways, from a launcher and to all."""
+    run = Started(tmp_path, MODULE, how)
     run.ready()
     run.process.send_signal(INT)
     assert run.end() == (75, "")

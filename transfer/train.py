@@ -22,7 +22,6 @@ from transfer.prepare_cityscapes import find_pairs
 from transfer.splits import check_split
 
 WHOLE = Name("a whole number", least=1)
-LENGTH = WHOLE._replace(optional=True, sets=("train_cfg.max_epochs", "train_cfg.max_iters"))
 LOADERS = ("train_dataloader", "val_dataloader")
 NAMES = {
     **COMMON,
@@ -40,8 +39,8 @@ NAMES = {
             "test_evaluator.ann_file",
         ),
     ),
-    "max_epochs": LENGTH,
-    "max_iters": LENGTH,
+    "max_epochs": WHOLE._replace(optional=True, sets=("train_cfg.max_epochs",)),
+    "max_iters": WHOLE._replace(optional=True, sets=("train_cfg.max_iters",)),
     "split": Name("a whole number", least=0, optional=True),
     "split_size": WHOLE._replace(optional=True),
     "global_batch_size": WHOLE._replace(sets=("train_dataloader.batch_size",)),

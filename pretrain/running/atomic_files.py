@@ -36,6 +36,10 @@ class AtomicFiles(LocalBackend):
             os.close(descriptor)
 
 
+# Some 200 lines of mmengine's in front of the first of the run; they are for the log file alone.
+DUMPS = ("Config:\n", "Hooks will be executed", "\n" + 60 * "-" + "\nSystem environment")
+
+
 class AtomicRunner(Runner):
     """mmengine's Runner, but for the config and the log that it leaves in the work folder.
 
@@ -50,6 +54,8 @@ class AtomicRunner(Runner):
         for handler in logger.handlers:
             if isinstance(handler, logging.FileHandler):
                 handler.handleError = told_once(handler)  # type: ignore[method-assign, assignment]
+            else:
+                handler.addFilter(lambda record: not record.getMessage().startswith(DUMPS))
         return logger
 
     @master_only

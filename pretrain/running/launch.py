@@ -20,6 +20,7 @@ from pretrain.running.documented import Names, check_options, forget_what_is_set
 from pretrain.running.loaders import worker_fault
 from pretrain.running.numbers import FiniteNumbers, NotFinite
 from pretrain.running.options import Options, merge
+from pretrain.running.pace import Pace
 from pretrain.running.processes import join_processes, speaks
 from pretrain.running.refresh import refresh_tables
 from pretrain.running.resume import (
@@ -207,6 +208,7 @@ def train(cfg: Config, watchdog: Watchdog) -> None:
     except OSError as error:  # in one: no room for the config, or for the log
         sys.exit(f"error: {words_of(error)}")
     runner.register_hook(FiniteNumbers())
+    runner.register_hook(Pace())
     runner.register_hook(Progress(watchdog))
     try:
         with named_faults(watchdog, lambda: last_good(Path(cfg.work_dir))):

@@ -9,7 +9,8 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,16 @@ def method_report(
         budget: multiply-adds that a step with recomputation may take, over SimCLR's.
         recompute: stages that are recomputed, whatever the budget, instead of the best set.
     """
+    begun = time.monotonic()
     simclr = count_step(work, METHODS["simclr"])
     report: dict[str, dict[str, Any]] = {}
-    for name, method in METHODS.items():
+    for place, (name, method) in enumerate(METHODS.items(), start=1):
+        words = f"{work.encoder}: counting {name} (method {place} of {len(METHODS)})"
+        progress(words, begun)
         if method.recomputes and not recompute:
-            count = best_recomputation(work, method, budget * simclr.macs)
+            count = best_recomputation(
+                work, method, budget * simclr.macs, steps_of(words, time.monotonic())
+            )
         else:
             count = count_step(work, method, recompute if method.recomputes else ())
         parts = work_parts(count, decoder_macs(work, method))
@@ -94,6 +100,21 @@ def method_report(
             "max_memory_allocated_mib": None,
         }
     return report
+
+
+def progress(words: str, begun: float) -> None:
+    """Say on stderr what is done now, with the seconds since ``begun``."""
+    print(f"{words}, {time.monotonic() - begun:.0f} s so far", file=sys.stderr, flush=True)
+
+
+def steps_of(words: str, begun: float) -> Callable[[int, int], None]:
+    """A listener to :func:`best_recomputation`, which says what is done and what is left."""
+
+    def tell(done: int, wanted: int) -> None:
+        left_s = (time.monotonic() - begun) / done * (wanted - done)
+        progress(f"{words}: step {done} of {wanted}, about {left_s:.0f} s left", begun)
+
+    return tell
 
 
 def recomputed_stages(method: dict[str, Any]) -> tuple[str, ...]:
@@ -149,6 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         work = Workload(
             args.encoder, args.batch_size, args.image_size, args.world_size, args.precision
         )
+        progress(f"{args.encoder}: counting the stages", time.monotonic())
         stages = stage_report(work)
         budget = args.work_budget or WORK_BUDGETS.get(args.encoder, WORK_BUDGET)
         methods = method_report(work, budget, [name for name in args.recompute.split(",") if name])

@@ -468,3 +468,17 @@ def test_the_papers_contradiction_is_told():
     printed = table(report)
     assert "contradicts itself in res4" in printed
     assert "144 base channels" in printed
+
+
+def test_every_count_is_announced_on_stderr(tmp_path, capsys):
+    """Of four stages: the plain step and one a stage, then the sets within the budget."""
+    footprint.main(["--encoder", "resnet_tiny", "--batch-size", "4", "--image-size", "64",
+          "--json", str(tmp_path / "r.json")])  # fmt: skip
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert lines[0].startswith("resnet_tiny: counting the stages")
+    for place, name in enumerate(METHODS, start=1):
+        assert any(f"counting {name} (method {place} of 7), " in line for line in lines)
+    steps = [line for line in lines if "simclr_checkpoint" in line and ": step " in line]
+    assert ": step 1 of 5, about " in steps[0] and " s left, " in steps[0]
+    assert all(line.endswith(" s so far") for line in lines) and "counting" not in captured.out

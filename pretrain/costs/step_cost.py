@@ -5,7 +5,7 @@ large as the parameters are (LARS's momentum), whatever the method.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
@@ -207,13 +207,19 @@ def work_parts(step: StepCount, decoders: Counter[str]) -> dict[str, int]:
     return {**encoder, "decoders": decoders.total()}
 
 
-def best_recomputation(work: Workload, method: Method, most_macs: float) -> StepCount:
+def best_recomputation(
+    work: Workload,
+    method: Method,
+    most_macs: float,
+    progress: Callable[[int, int], None] = lambda done, wanted: None,
+) -> StepCount:
     """The set of stages whose recomputation lowers the peak most, of all sets that are allowed.
 
     Args:
         work: the workload.
         method: one that may recompute.
         most_macs: a step may not take more multiply-adds than this.
+        progress: is told how many steps were counted, and how many there are.
 
     Returns:
         The count of the best step; where two peaks differ by less than half a percent, of the one
@@ -221,16 +227,22 @@ def best_recomputation(work: Workload, method: Method, most_macs: float) -> Step
     """
     names = build_encoder(work.encoder).stage_names
     plain = count_step(work, method)
-    alone = {name: count_step(work, method, (name,)) for name in names}
+    alone: dict[str, StepCount] = {}
+    for name in names:
+        progress(len(alone) + 1, len(names) + 1)
+        alone[name] = count_step(work, method, (name,))
+    # Each stage adds its own passes and no others, so the work is known beforehand.
+    allowed = [
+        recompute
+        for size in range(1, len(names) + 1)
+        for recompute in combinations(names, size)
+        if plain.macs + sum(alone[name].macs - plain.macs for name in recompute) <= most_macs
+    ]
     found = [plain]
-    for size in range(1, len(names) + 1):
-        for recompute in combinations(names, size):
-            # Each stage adds its own passes and no others, so the work is known beforehand.
-            macs = plain.macs + sum(alone[name].macs - plain.macs for name in recompute)
-            if macs <= most_macs:
-                found.append(
-                    alone[recompute[0]] if size == 1 else count_step(work, method, recompute)
-                )
+    for recompute in allowed:
+        single = len(recompute) == 1
+        progress(len(names) + len(found), len(names) + 1 + len(allowed))
+        found.append(alone[recompute[0]] if single else count_step(work, method, recompute))
     lowest = min(count.peak_bytes for count in found)
     good = [count for count in found if count.peak_bytes <= 1.005 * lowest]
     return min(good, key=lambda count: (count.macs, count.peak_bytes))

@@ -19,7 +19,7 @@ from run_records import make_record
 from pretrain.running.launch import argument_parser, lock_folder
 from pretrain.running.launch import main as launch
 from pretrain.running.refresh import VARIABLE, refresh_tables
-from pretrain.train import prepare
+from pretrain.train import NAMES, prepare
 from results.record import NotWritten, RunRecord, write_atomically
 from transfer import splits
 
@@ -153,7 +153,7 @@ def test_a_second_run_in_a_folder_is_refused_and_touches_nothing(coco, tmp_path,
         (tmp_path / ".iter_4.pth.1-01234567.tmp").touch()  # the first one's, being written
         before = contents(tmp_path)
         with pytest.raises(SystemExit, match=f"another run is at work in {tmp_path}; wait for it"):
-            launch("", prepare, arguments(coco, tmp_path, "--resume"))
+            launch("", prepare, NAMES, arguments(coco, tmp_path, "--resume"))
         assert contents(tmp_path) == before
 
 

@@ -31,7 +31,7 @@ from transfer.cityscapes_ap import Prediction, instance_ap
 from transfer.hooks import TransferRecord, frozen_digests
 from transfer.metrics import FIGURES, CityscapesAP, CocoAP, instance_ids_file
 from transfer.stored_detector import load_detector
-from transfer.train import prepare
+from transfer.train import check_dataset, prepare
 
 register_all_modules()
 
@@ -652,6 +652,12 @@ def test_a_street_run_without_gtfine_does_not_start(tmp_path, backbone_file):
     cfg.merge_from_dict({"data_root": str(root), "backbone_file": str(backbone_file)})
     prepare(copy.deepcopy(cfg), world_size=1)
     assert cfg.val_evaluator.type == "CityscapesAP"
+    some = copy.deepcopy(cfg)  # whose average cityscapesScripts would take over all eight
+    some.val_dataloader.dataset.metainfo = {"classes": ("person", "car")}
+    for head in ("bbox_head", "mask_head"):
+        some.model.roi_head[head].num_classes = 2
+    with pytest.raises(ValueError, match="a detector of 2 of Cityscapes' 8 classes"):
+        check_dataset(some, some.val_dataloader.dataset)
     shutil.rmtree(root / "gtFine" / "val")
     with pytest.raises(FileNotFoundError, match=r"no .*gtFine/val\. Download gtFine_trainvaltest"):
         prepare(cfg, world_size=1)

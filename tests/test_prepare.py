@@ -55,7 +55,7 @@ def test_the_summary_counts_what_the_file_holds(coco_root):
     assert summary.images == 8
     assert summary.annotations == content.count(b'"image_id"')
     crowds = content.count(b'"iscrowd": 1')
-    assert summary.objects == Objects(summary.annotations - crowds, crowds, 0, 0)
+    assert summary.objects == Objects(summary.annotations - crowds, crowds, 0, 0, 0)
     assert summary.images_left == 8
     assert summary.categories == scenes.CATEGORIES
     assert summary.fingerprint == hashlib.sha256(content).hexdigest()
@@ -191,7 +191,7 @@ def test_some_of_a_files_categories_keep_their_names(coco_root):
     edit(coco_root, lambda document: document["categories"].insert(0, parent))
     for wanted in (scenes.CATEGORIES, ("square", "cross"), ("star",)):
         ordinary, crowds, other = counted(coco_root, *wanted)
-        assert check(coco_root, categories=wanted).objects == Objects(ordinary, crowds, 0, other)
+        assert check(coco_root, categories=wanted).objects == Objects(ordinary, crowds, 0, 0, other)
         loaded = as_mmdetection_loads(coco_root, wanted)
         ids = {
             c["name"]: c["id"]
@@ -207,9 +207,9 @@ def test_some_of_a_files_categories_keep_their_names(coco_root):
     [
         ({"iscrowd": 1}, r"no object to learn or to find: of N annotations N are crowds, 0 too sm"),
         ({"iscrowd": True}, r"of N annotations N are crowds"),
-        ({"area": 0}, r"are crowds, \d+ too small and 0 of other"),
-        ({"bbox": [3, 3, 0.5, 20]}, r"are crowds, \d+ too small and 0 of other"),
-        ({"bbox": [-4, 3, 4, 20]}, r"are crowds, \d+ too small and 0 of other"),
+        ({"area": 0}, r"are crowds, \d+ too small, 0 on images .* 0 of other"),
+        ({"bbox": [3, 3, 0.5, 20]}, r"are crowds, \d+ too small, 0 on images .* 0 of other"),
+        ({"bbox": [-4, 3, 4, 20]}, r"are crowds, \d+ too small, 0 on images .* 0 of other"),
         (
             {"segmentation": []},
             r"N of N annotations have no mask \(annotation ids 1, 2, 3, 4, 5 an",
@@ -257,10 +257,36 @@ def test_what_the_filter_leaves_is_what_mmdetection_loads(coco_root):
         for wanted in (scenes.CATEGORIES, ("star",)):
             loaded = as_mmdetection_loads(coco_root, wanted, **rules)
             assert check(coco_root, categories=wanted, filter_cfg=rules).images_left == len(loaded)
+            objects = check(coco_root, categories=wanted, filter_cfg=rules).objects
+            shown = [i for k in range(len(loaded)) for i in loaded.get_data_info(k)["instances"]]
+            assert objects.ordinary == sum(not instance["ignore_flag"] for instance in shown)
+
+    def change_flags(document):
+        for annotation in document["annotations"]:
+            annotation.update(iscrowd=int(annotation["image_id"] != 3))  # of 31 pixels
+
+    edit(coco_root, change_flags)
+    with pytest.raises(ValueError, match=r"[1-9]\d* on images that filter_cfg leaves out"):
+        check(coco_root, filter_cfg={"min_size": 32})
+    assert check(coco_root, filter_cfg={"min_size": 31}).objects.ordinary
     with pytest.raises(
         ValueError, match=r"filter_cfg \({'min_size': 65}\) leaves none of its 8 images"
     ):
         check(coco_root, filter_cfg={"min_size": 65})
+
+
+def test_names_that_the_shell_would_read_otherwise_are_refused(coco_root, monkeypatch):
+    """pycocotools opens files in the shell's encoding, in which one letter may become two."""
+    name = "M\u00fctter"
+    edit(coco_root, lambda document: document["categories"][0].update(name=name))
+    path = coco_root / ANNOTATIONS
+    monkeypatch.setattr("locale.getpreferredencoding", lambda *_: "ISO-8859-1")
+    assert check(coco_root).categories[0] == name  # json.dumps has escaped it
+    path.write_text(json.dumps(json.loads(path.read_text()), ensure_ascii=False), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"this shell's encoding, ISO-8859-1.*PYTHONUTF8=1"):
+        check(coco_root)
+    monkeypatch.setattr("locale.getpreferredencoding", lambda *_: "UTF8")
+    assert check(coco_root).categories[0] == name
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

@@ -1,5 +1,6 @@
 """The plugin: features, freezing, strict loading, a run from end to end, and bad input."""
 
+import copy
 import json
 import re
 import shutil
@@ -291,6 +292,12 @@ def test_a_picture_that_cannot_be_drawn_ends_no_run(tmp_path):
     DetectionPictures().after_val_iter(runner, 2, outputs=[sample])
     assert [words.partition(":")[0] for words in told] == [f"no picture of {sample.img_path}"] * 2
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["002.png"]
+    (tmp_path / "a.png").write_bytes(b"no image")  # in a later validation
+    DetectionPictures().after_val_iter(runner, 2, outputs=[sample])
+    assert (
+        told[-1] == f"no picture of {sample.img_path}: {sample.img_path} cannot be read as an image"
+    )
+    assert list((tmp_path / "pictures").iterdir()) == []
 
 
 def test_a_backbone_of_another_encoder(coco, backbone_file):
@@ -340,7 +347,7 @@ def test_heads_of_another_dataset(coco, backbone_file):
 
 def test_a_single_class_without_its_comma(coco, backbone_file):
     values = {"train_dataloader.dataset.metainfo.classes": "disc"}
-    with pytest.raises(ValueError, match=r"is the text 'disc'; write \('disc',\)"):
+    with pytest.raises(ValueError, match=r"is the text 'disc'; write the names: \('disc',\)"):
         prepare(config(coco, backbone_file, **values), 1)
 
 
@@ -375,7 +382,7 @@ def test_a_warmup_of_one_iteration_is_refused(begin, end, coco, backbone_file):
     with pytest.raises(
         ValueError, match=r"stay at 0\.01 of its peak; set .*param_scheduler.0.end=N"
     ):
-        prepare(cfg, 1)
+        prepare(copy.deepcopy(cfg), 1)
     cfg.param_scheduler[0].end += 1
     prepare(cfg, 1)
 

@@ -247,6 +247,21 @@ def test_crowds_are_left_out_of_the_ground_truth(coco, images, tmp_path):
     np.testing.assert_array_equal(*pictures)
 
 
+def test_the_ground_truth_of_some_categories(coco, images, tmp_path):
+    """As if the others' objects were not there; a parent that nothing belongs to does no harm."""
+    document = json.loads((coco / "annotations" / "instances_val2017.json").read_text())
+    document["categories"].insert(0, {"id": 0, "name": "shapes"})
+    pictures = []
+    for kept in (1, 2, 3, 4, 5), (1, 4):
+        document["annotations"] = [a for a in document["annotations"] if a["category_id"] in kept]
+        (tmp_path / "truth.json").write_text(json.dumps(document))
+        some = [CATEGORIES[0], CATEGORIES[3]]
+        pictures.append(ground_truth(tmp_path / "truth.json", images, some))
+    np.testing.assert_array_equal(*pictures)
+    with pytest.raises(ValueError, match=r"truth\.json lacks categories of the runs: car\. Name"):
+        ground_truth(tmp_path / "truth.json", images, ["disc", "car"])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

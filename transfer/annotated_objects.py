@@ -4,7 +4,7 @@ The document's entries have been looked at one by one (:mod:`transfer.annotation
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,16 +63,20 @@ class Objects:
     ordinary: int  # trained on and looked for
     crowds: int
     too_small: int  # of no area, narrower than a pixel or outside; training leaves them out
+    filtered: int  # on images that the filter leaves out
     other: int  # of other categories
 
 
-def check_objects(path: Path, document: Entry, categories: Sequence[str] | None = None) -> Objects:
+def check_objects(
+    path: Path, document: Entry, categories: Sequence[str] | None, left: Container[int]
+) -> Objects:
     """Check that annotations agree with images and categories, and serve a detector of masks.
 
     Args:
         path: of the file, for messages.
         document: what it holds.
         categories: the detector's, by name; None: all.
+        left: ids of the images that the filter leaves.
 
     Raises:
         ValueError: some belong to no image or category, lie outside, have no mask or are marked to
@@ -111,12 +115,16 @@ def check_objects(path: Path, document: Entry, categories: Sequence[str] | None 
         )
     crowds = sum(bool(annotation.get("iscrowd")) for annotation in counted)
     whole = [annotation for annotation in counted if not annotation.get("iscrowd")]
-    ordinary = sum(_is_large_enough(a, *sizes[a["image_id"]]) for a in whole)
-    objects = Objects(ordinary, crowds, len(whole) - ordinary, len(annotations) - len(counted))
+    shown = [annotation for annotation in whole if annotation["image_id"] in left]
+    ordinary = sum(_is_large_enough(a, *sizes[a["image_id"]]) for a in shown)
+    filtered = len(whole) - len(shown)
+    other = len(annotations) - len(counted)
+    objects = Objects(ordinary, crowds, len(shown) - ordinary, filtered, other)
     if not ordinary:
         raise ValueError(
             f"{path} has no object to learn or to find: of {len(annotations)} annotations {crowds} "
-            f"are crowds, {objects.too_small} too small and {objects.other} of other categories. "
+            f"are crowds, {objects.too_small} too small, {filtered} on images that filter_cfg "
+            f"leaves out and {other} of other categories. "
             'Set "iscrowd" to 0 where an annotation is a single object, or take another file.'
         )
     return objects
@@ -124,8 +132,8 @@ def check_objects(path: Path, document: Entry, categories: Sequence[str] | None 
 
 def images_left(
     document: Entry, categories: Sequence[str], filter_cfg: Mapping[str, Any] | None
-) -> int:
-    """How many images mmdetection's filter leaves for training.
+) -> set[int]:
+    """Ids of the images that mmdetection's filter leaves for training.
 
     Args:
         document: of the training set.
@@ -136,11 +144,12 @@ def images_left(
     rules = filter_cfg or {}
     wanted = {each["id"] for each in document["categories"] if each["name"] in categories}
     shown = {a["image_id"] for a in document["annotations"] if a["category_id"] in wanted}
-    return sum(
-        min(image["width"], image["height"]) >= rules.get("min_size", 0)
-        and (image["id"] in shown or not rules.get("filter_empty_gt", False))
+    return {
+        image["id"]
         for image in document["images"]
-    )
+        if min(image["width"], image["height"]) >= rules.get("min_size", 0)
+        and (image["id"] in shown or not rules.get("filter_empty_gt", False))
+    }
 
 
 def _is_large_enough(annotation: Entry, width: int, height: int) -> bool:

@@ -1,8 +1,10 @@
 """COCO-style annotation files: large JSON documents, read whole and with care."""
 
+import codecs
 import gc
 import hashlib
 import json
+import locale
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -92,6 +94,12 @@ def _parse(path: Path, content: bytes) -> dict[str, Any]:
         raise ValueError(
             f"{path} begins with a byte order mark, which pycocotools does not read. Write it as "
             "plain UTF-8 (in Python: encoding='utf-8', not 'utf-8-sig' or 'utf-16')."
+        )
+    encoding = locale.getpreferredencoding(False)  # which pycocotools opens files with
+    if not content.isascii() and codecs.lookup(encoding).name != "utf-8":
+        raise ValueError(
+            f"{path} has names beyond ASCII, which this shell's encoding, {encoding}, "
+            "would change. Set PYTHONUTF8=1."
         )
     try:
         document = json.loads(content.decode())  # as pycocotools does

@@ -11,6 +11,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
+from results.record import regular_file
+
 MIN_SIDE = 384  # pixels; smaller images are enlarged first, so that labels can be read
 PLACES = (0, 2, 4, 6, 8, 10, 12, 16, 18, 1, 3, 5, 7, 9, 11, 13, 17, 19)  # in tab20: dark, light
 LARGE_SIDE = 640  # pixels; on longer images labels and lines grow, to be seen in print
@@ -37,7 +39,10 @@ def draw_detections(
         score_threshold: less certain detections are left out.
     """
     # as mmdetection loads it, turned as the camera says (EXIF)
-    pixels = mmcv.imread(str(image_path), channel_order="rgb")
+    pixels = mmcv.imread(str(regular_file(image_path)))
+    if pixels is None:
+        raise ValueError(f"{image_path} cannot be read as an image")
+    pixels = mmcv.bgr2rgb(pixels)
     image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()  # (3, H, W)
     factor = max(1, round(MIN_SIDE / min(image.shape[1:])))
     image = image.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)

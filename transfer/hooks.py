@@ -102,12 +102,15 @@ class DetectionPictures(Hook):
     ) -> None:
         if batch_idx >= self.count or not is_main_process() or not outputs:
             return
+        path = Path(runner.work_dir) / "pictures" / f"{batch_idx:03d}.png"
         try:
-            self._draw(runner, batch_idx, outputs[0])
+            path.unlink(missing_ok=True)  # an earlier validation's
+            self._draw(outputs[0], runner.val_dataloader.dataset.metainfo["classes"], path)
         except Exception as error:  # whatever it is, the figures are worth more
-            runner.logger.warning(f"no picture of {outputs[0].img_path}: {error}")
+            told = " ".join(str(error).split())
+            runner.logger.warning(f"no picture of {outputs[0].img_path}: {told}")
 
-    def _draw(self, runner: Runner, number: int, sample: DetDataSample) -> None:
+    def _draw(self, sample: DetDataSample, categories: Sequence[str], path: Path) -> None:
         found = sample.pred_instances.cpu()
         picture = draw_detections(
             sample.img_path,
@@ -115,12 +118,11 @@ class DetectionPictures(Hook):
             found.labels,
             found.scores,
             found.masks,
-            runner.val_dataloader.dataset.metainfo["classes"],
+            categories,
             self.score_threshold,
         )
         png = io.BytesIO()
         picture.save(png, format="PNG")
-        path = Path(runner.work_dir) / "pictures" / f"{number:03d}.png"
         write_atomically(path, png.getvalue())
 
 

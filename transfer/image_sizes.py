@@ -12,12 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from results.record import regular_file
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # whatever the files are called
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # of headers that Pillow reads; others are decoded
 ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # EXIF's
 WORKERS = 16  # threads; most of their time they wait for the disk or the network
 
@@ -48,12 +50,27 @@ def check_sizes(folder: Path, images: Sequence[dict[str, Any]], progress: bool =
         )
 
 
+def _size(path: Path) -> tuple[int, int, bool]:
+    """Width and height as mmdetection loads the image, and whether after a quarter turn."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            exif = (
+                Image.Exif()
+            )  # image.getexif() would take XMP's orientation, which OpenCV does not
+            exif.load(image.info.get("exif", b""))
+            turned = exif.get(ORIENTATION) in QUARTER_TURNS
+            width, height = image.size[::-1] if turned else image.size
+            return width, height, turned
+    except UnidentifiedImageError:
+        pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        if pixels is None:
+            raise
+        return pixels.shape[1], pixels.shape[0], False
+
+
 def _fault(folder: Path, entry: dict[str, Any]) -> str | None:
     try:
-        path = regular_file(os.path.join(folder, entry["file_name"]))
-        with Image.open(path, formats=FORMATS) as image:
-            turned = "exif" in image.info and image.getexif().get(ORIENTATION) in QUARTER_TURNS
-            width, height = image.size[::-1] if turned else image.size
+        width, height, turned = _size(regular_file(os.path.join(folder, entry["file_name"])))
     except Exception as error:  # Pillow raises of every kind
         return f"{entry['file_name']} cannot be read ({type(error).__name__})"
     if (width, height) == (entry["width"], entry["height"]):

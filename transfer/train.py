@@ -10,7 +10,7 @@ from typing import Any
 
 from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
-from mmengine.dist import is_main_process
+from mmengine.dist import get_rank, get_world_size
 
 from pretrain.encoders import build_encoder
 from pretrain.export import Provenance, load_backbone
@@ -217,9 +217,17 @@ def check_dataset(cfg: Config, dataset: ConfigDict) -> DatasetSummary:
     cityscapes = dataset.type == "CityscapesDataset"
     if cityscapes:
         find_pairs(root, Path(dataset.data_prefix.img).name)  # the evaluation reads gtFine itself
-    categories = dataset.get("metainfo", DATASETS.get(dataset.type).METAINFO)["classes"]
+    own = DATASETS.get(dataset.type).METAINFO["classes"]
+    categories = classes_of(dataset)
     if isinstance(categories, str):
-        raise ValueError(f"metainfo.classes is the text {categories!r}; write ({categories!r},)")
+        raise ValueError(
+            f"metainfo.classes is the text {categories!r}; write the names: ({categories!r},)"
+        )
+    if cityscapes and tuple(categories) != own:
+        raise ValueError(
+            f"a detector of {len(categories)} of Cityscapes' {len(own)} classes: cityscapesScripts "
+            "would count all others as missed; leave metainfo.classes out"
+        )
     if {heads.bbox_head.num_classes, heads.mask_head.num_classes} != {len(categories)}:
         raise ValueError(
             f"bbox_head has {heads.bbox_head.num_classes} classes, mask_head "
@@ -232,13 +240,19 @@ def check_dataset(cfg: Config, dataset: ConfigDict) -> DatasetSummary:
     folder = root / dataset.data_prefix.img
     found = check_coco(
         root / dataset.ann_file, folder, categories, mend,
-        compare_sizes=is_main_process(),  # one process for all, who start together
+        compare_sizes=slice(get_rank(), None, get_world_size()),  # each process its share
         filter_cfg=rules,
     )  # fmt: skip
     kept = f", {found.images_left} left by filter_cfg" if train else ""
     objects = ", ".join(f"{count} {name}" for name, count in vars(found.objects).items() if count)
     print(f"{found.annotation_file}: {found.images} images{kept}; {objects}", flush=True)
     return found
+
+
+def classes_of(dataset: ConfigDict) -> Any:
+    """The names of a dataset's labels: its config's, or else its type's."""
+    named = (dataset.get("metainfo") or {}).get("classes")
+    return DATASETS.get(dataset.type).METAINFO["classes"] if named is None else named
 
 
 def prepare_split(cfg: Config, annotations: Path, train: ConfigDict) -> dict[str, Any]:

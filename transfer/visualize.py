@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from mmcv.transforms import Compose
 from mmdet.apis import inference_detector
-from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.device import get_device
 from numpy.typing import NDArray
@@ -28,6 +27,7 @@ from transfer.annotation_entries import check_entries
 from transfer.annotation_file import indexed, read_annotations
 from transfer.drawing import draw_detections
 from transfer.stored_detector import load_detector
+from transfer.train import classes_of
 
 COLUMN_INCHES = 3.2
 TITLE_INCHES, LINE_INCHES = 0.35, 0.18  # a title of one line, each more
@@ -82,7 +82,7 @@ def detections_of(
             found.labels,
             found.scores,
             found.masks,
-            categories_of(cfg),
+            classes_of(cfg.val_dataloader.dataset),
             score_threshold,
         )
         pictures.append(np.asarray(picture))
@@ -106,11 +106,12 @@ def ground_truth(
     check_entries(annotations, document)
     truth = indexed(document)
     names = {category["id"]: category["name"] for category in document["categories"]}
-    if odd := set(names.values()) ^ set(categories):
+    if odd := set(categories) - set(names.values()):
         raise ValueError(
-            f"{annotations} and the runs do not have the same categories; only one side has "
-            f"{', '.join(sorted(odd)[:5])}. Name the annotation file of the runs' validation images"
+            f"{annotations} lacks categories of the runs: {', '.join(sorted(odd)[:5])}. Name the "
+            "annotation file of the runs' validation images"
         )
+    ours = [number for number, name in names.items() if name in set(categories)]
     pictures = []
     for image in images:
         ids = [
@@ -120,7 +121,7 @@ def ground_truth(
         ]
         if not ids:
             raise ValueError(f"{annotations} does not list {image}; leave out --annotations")
-        objects = truth.loadAnns(truth.getAnnIds(ids[:1], iscrowd=False))
+        objects = truth.loadAnns(truth.getAnnIds(ids[:1], ours, iscrowd=False))
         boxes = torch.tensor([thing["bbox"] for thing in objects]).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]  # x y w h -> x1 y1 x2 y2
         labels = [categories.index(names[thing["category_id"]]) for thing in objects]
@@ -129,13 +130,6 @@ def ground_truth(
         picture = draw_detections(image, boxes, torch.tensor(labels), None, stacked, categories)
         pictures.append(np.asarray(picture))
     return pictures
-
-
-def categories_of(cfg: Config) -> Sequence[str]:
-    """The names of a detector's labels."""
-    dataset = cfg.val_dataloader.dataset
-    names: Sequence[str] = dataset.get("metainfo", DATASETS.get(dataset.type).METAINFO)["classes"]
-    return names
 
 
 def title_of(run: Path) -> str:
@@ -176,7 +170,8 @@ def compare(options: argparse.Namespace) -> Figure:
         model, cfg = load_detector(run, get_device())
         if options.annotations and not columns:
             titles = ["Ground truth", *titles]
-            columns.append(ground_truth(options.annotations, options.images, categories_of(cfg)))
+            names = classes_of(cfg.val_dataloader.dataset)
+            columns.append(ground_truth(options.annotations, options.images, names))
         columns.append(detections_of(model, cfg, options.images, options.score_threshold))
     return side_by_side(list(zip(*columns, strict=True)), titles)
 

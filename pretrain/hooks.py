@@ -1,6 +1,7 @@
 """Hooks of pretraining: the loss curve of every unit, the backbone file, the run record."""
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from results.environment import git_commit
 from results.protocol import deviations
 from results.record import write_atomically
 
+ROW = re.compile(r"[0-9]{1,18}(,-?[0-9]+(\.[0-9]+)?)+")  # of LOSSES
 SETTINGS = ("units", "decoder", "temperature", "sharing")  # what Tables 4 and 5 vary
 
 
@@ -44,8 +46,12 @@ class LossCurves(Hook):
         header = ["iteration", "epoch", *(unit.name for unit in _model(runner).units)]
         lines = []
         if path.is_file():
-            lines = path.read_text().splitlines()[1:]
-        whole = (line for line in lines if line.count(",") == len(header) - 1)
+            lines = path.read_text(errors="replace").splitlines()[1:]
+        whole = [
+            line for line in lines if ROW.fullmatch(line) and line.count(",") == len(header) - 1
+        ]
+        if len(whole) < len(lines):
+            runner.logger.warning(f"{path}: left out {len(lines) - len(whole)} damaged lines")
         kept = [line for line in whole if int(line.split(",")[0]) <= runner.iter]
         write_atomically(path, "".join(f"{line}\n" for line in [",".join(header), *kept]).encode())
         self._file = path.open("a", newline="", buffering=1)

@@ -22,7 +22,8 @@ NAMES = {
     **COMMON,
     "method": Name("a text"),
     "data_root": Name(
-        "a text", sets=("train_dataloader.dataset.root", "train_dataloader.dataset.name")
+        "a text",
+        sets=("train_dataloader.dataset.root", "train_dataloader.dataset.name", "dataset"),
     ),
     "epochs": Name("a whole number", least=1, sets=("train_cfg.max_epochs", "param_scheduler")),
     "warmup_epochs": Name("a whole number", least=0),
@@ -43,7 +44,7 @@ def prepare(cfg: Config, world_size: int) -> dict[str, str]:
     """Put the documented names where they belong, and check the inputs.
 
     Returns:
-        The images' fingerprint.
+        Nothing: the config holds the images' fingerprint.
 
     Raises:
         ValueError, FileNotFoundError: what was found, what was expected, how to mend it.
@@ -65,7 +66,8 @@ def prepare(cfg: Config, world_size: int) -> dict[str, str]:
     cfg.train_cfg.max_epochs = cfg.epochs
     cfg.randomness = {**(cfg.get("randomness") or {}), "seed": cfg.seed}
     cfg.default_hooks.setdefault("spread", {"type": "EmbeddingSpread"})
-    return {str(cfg.data_root): found[0].fingerprint}
+    cfg.dataset = {"fingerprint": found[0].fingerprint}  # other images are another run
+    return {}
 
 
 def prepare_method(cfg: Config) -> None:

@@ -2,8 +2,10 @@
 
 import csv
 import os
+import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from test_resume import forbid
 
 from pretrain.encoders import build_encoder
 from pretrain.export import export_checkpoint, load_backbone
-from pretrain.hooks import found
+from pretrain.hooks import LossCurves, found
 from pretrain.running.launch import main
 from pretrain.train import NAMES, prepare
 from results.protocol import deviations
@@ -70,7 +72,54 @@ def test_started_again_it_finds_itself_finished(finished, coco, run):
     assert "nothing to do" in run("tools/pretrain.sh", *again).stdout
     other = run("tools/pretrain.sh", *again, "--cfg-options", "seed=1")
     assert other.returncode and "finished run of another config" in other.stderr
+    assert "seed: 0 in the checkpoint, 1 now" in other.stderr
+    assert "not made longer" not in other.stderr
+    longer = run("tools/pretrain.sh", *again, "--cfg-options", "epochs=4")
+    assert "start anew in another --work-dir (a run is not made longer or shorter" in longer.stderr
+    assert "  epochs: 3 in the checkpoint, 4 now" in longer.stderr
     assert (work_dir / "record.json").read_bytes() == before
+
+
+def test_where_images_lie_is_no_part_of_a_run_but_what_they_are(finished, coco, run, tmp_path):
+    work_dir, _ = finished
+    moved = shutil.copytree(coco / "train2017", tmp_path / "elsewhere")
+    again = [
+        *ARGUMENTS,
+        f"data_root={moved}",
+        "--work-dir",
+        shutil.copytree(work_dir, tmp_path / "w"),
+    ]
+    assert "nothing to do" in run("tools/pretrain.sh", *again).stdout
+    (again[-1] / "record.json").unlink()
+    done = run("tools/pretrain.sh", *again, "--resume")
+    assert done.returncode == 0, done.stderr
+    first, last = (RunRecord.read(folder / "record.json") for folder in (work_dir, again[-1]))
+    assert (first.config_hash, first.metrics) == (last.config_hash, last.metrics)
+    shutil.copy(sorted(moved.iterdir())[0], moved / "one_more.png")
+    other = run("tools/pretrain.sh", *again)
+    assert "dataset.fingerprint: " in other.stderr and "another config" in other.stderr
+
+
+@pytest.mark.parametrize(
+    "damage", [b"4,2,x,1.0,2.0\n", b"9" * 30 + b",1,1.0,1.0,1.0\n", b"4,2,1.0\0,1.0,1.0\n",
+               b"4,2,1.0,\xff,1.0\n", b"\n", b"4,2,1.0,1.0"],
+)  # fmt: skip
+def test_a_damaged_line_of_losses_is_left_out(tmp_path, damage):
+    units = [SimpleNamespace(name=name) for name in "abc"]
+    told = []
+    runner = SimpleNamespace(
+        work_dir=str(tmp_path), iter=6, model=SimpleNamespace(units=units),
+        logger=SimpleNamespace(warning=told.append),
+    )  # fmt: skip
+    header, rows = b"iteration,epoch,a,b,c\n", [b"2,1,1.5,2.5,3.5\n", b"6,2,1.0,-2.0,3.0\n"]
+    later = b"8,3,1.0,1.0,1.0\n"  # beyond what is continued
+    (tmp_path / "losses.csv").write_bytes(header + rows[0] + damage + rows[1] + later)
+    hook = LossCurves()
+    hook.before_train(runner)
+    hook.after_train(runner)
+    kept = rows if damage.endswith(b"\n") else rows[:1]  # the cut line has run into the next one
+    assert (tmp_path / "losses.csv").read_bytes() == header + b"".join(kept)
+    assert told == [f"{tmp_path / 'losses.csv'}: left out 1 damaged lines"]
 
 
 def a_checkpoint(path):

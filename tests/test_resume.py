@@ -14,13 +14,14 @@ import torch
 import toy_training as toy
 from mmengine.dataset import DefaultSampler
 
-from pretrain.running.launch import config_text, is_finished, lock_folder
+from pretrain.running.launch import config_text, lock_folder
 from pretrain.running.random_state import SeededSamples, seed_everything
 from pretrain.running.resume import (
     checkpoint_to_resume,
     differences,
     last_good,
     newest_whole,
+    refuse_another,
     refuse_existing,
 )
 from pretrain.running.sampler import EpochKeySampler, ResumableBatches
@@ -371,8 +372,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_record_that_is_cut_is_named_with_its_mend(tmp_path):
-    assert not is_finished(tmp_path, "")
     (tmp_path / "record.json").write_text('{"kind": "pre')
     mend = f"mv {tmp_path}/record.json {tmp_path}/record.json.damaged"
     with pytest.raises(ValueError, match=f"not a JSON file .*ends the run anew .*{mend}"):
-        is_finished(tmp_path, "")
+        refuse_another(tmp_path / "record.json", "{}")

@@ -228,7 +228,9 @@ def test_its_checkpoint_is_plain_data(finished):
 
 
 def test_a_run_killed_before_its_record_continues(finished, coco, backbone_file, run, tmp_path):
-    """All epochs done, but neither evaluated nor recorded."""
+    """All epochs done, but neither evaluated nor recorded; run, data and backbone have moved."""
+    coco = shutil.copytree(coco, tmp_path / "moved" / "data")
+    backbone_file = shutil.copy(backbone_file, tmp_path / "moved" / "b.safetensors")
     work_dir = tmp_path / "run"
     shutil.copytree(finished[0], work_dir)
     (work_dir / "record.json").unlink()
@@ -241,6 +243,7 @@ def test_a_run_killed_before_its_record_continues(finished, coco, backbone_file,
     first, again = (json.loads((d / "record.json").read_text()) for d in (finished[0], work_dir))
     assert again["metrics"] == first["metrics"] and again["norm"] == first["norm"]
     assert again["started_at"] == first["started_at"]
+    assert again["config_hash"] == first["config_hash"]
 
 
 # ---- bad input -----------------------------------------------------------------------------------

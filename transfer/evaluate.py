@@ -7,7 +7,6 @@ figures to the last bit. The names that ``--cfg-options`` may set are those of t
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import sys
 import time
@@ -24,7 +23,7 @@ from pretrain.running.documented import check
 from pretrain.running.launch import load_config, named_faults
 from pretrain.running.options import Options
 from pretrain.running.processes import join_processes, speaks
-from pretrain.running.resume import last_checkpoint
+from pretrain.running.resume import is_hash_of, last_checkpoint
 from results.environment import git_commit, package_versions, processor
 from results.protocol import incomplete
 from results.record import FILE_NAME, RunRecord, sha256_file, write_atomically
@@ -106,7 +105,7 @@ def update_record(
         raise FileNotFoundError(f"--record: {folder} has no {FILE_NAME}; the run has not finished")
     record = RunRecord.read(folder / FILE_NAME)
     last = last_checkpoint(folder)
-    if hashlib.sha256(meta["config_text"].encode()).hexdigest() != record.config_hash:
+    if not is_hash_of(record.config_hash, meta["config_text"]):
         raise ValueError(f"--record: {folder / FILE_NAME} is of another run than {path.name}")
     if last is None or path.name != last.name:
         raise ValueError(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmengine.dist import all_gather_object
 
-from pretrain.running.resume import leaves
+from pretrain.running.resume import what_counts
 from results.environment import package_versions
 
 PACKAGES = ("pretrain", "transfer", "results")
@@ -80,7 +80,7 @@ def facts_of(config: str, data: Mapping[str, str]) -> Facts:
     root = Path(__file__).resolve().parents[2]
     sources = sorted(path for name in PACKAGES for path in (root / name).rglob("*.py"))
     return {
-        **{f"config {name}": str(value) for name, value in leaves(json.loads(config)).items()},
+        **{f"config {name}": str(value) for name, value in what_counts(json.loads(config)).items()},
         **{f"data {name}": digest for name, digest in data.items()},
         **{
             f"code {path.relative_to(root)}": hashlib.sha256(path.read_bytes()).hexdigest()

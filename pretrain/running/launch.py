@@ -2,7 +2,6 @@
 
 import argparse
 import fcntl
-import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -27,13 +26,15 @@ from pretrain.running.resume import (
     LAST,
     check_files,
     checkpoint_to_resume,
+    hash_of,
     last_good,
+    refuse_another,
     refuse_existing,
 )
 from pretrain.running.try_again import STOP, TRY_AGAIN
 from pretrain.running.watchdog import Progress, Watchdog
 from pretrain.stored_tensors import check_readable
-from results.record import FILE_NAME, RunRecord, remove_partials, write_atomically
+from results.record import FILE_NAME, remove_partials, write_atomically
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 # Where and how a run is carried out, not what is run: left out of the config's hash.
@@ -161,8 +162,9 @@ class Start:
         data = self.prepare(self.cfg, self.world_size)
         folder = Path(self.cfg.work_dir)
         check_files(folder)
-        self.finished = is_finished(folder, config_hash(self.cfg))
+        self.finished = (folder / FILE_NAME).is_file()
         if self.finished:
+            refuse_another(folder / FILE_NAME, config_text(self.cfg))
             print(f"{folder} holds the finished run of this config; nothing to do", flush=True)
         return facts_of(config_text(self.cfg), data) | {"finished already": str(self.finished)}
 
@@ -270,8 +272,8 @@ def load_config(args: argparse.Namespace, names: Names) -> Config:
 
 
 def config_hash(cfg: Config) -> str:
-    """sha256 of all that decides what a run computes."""
-    return hashlib.sha256(config_text(cfg).encode()).hexdigest()
+    """sha256 of all that decides what a run computes, wherever its data lie."""
+    return hash_of(config_text(cfg))
 
 
 def config_text(cfg: Config) -> str:
@@ -281,28 +283,6 @@ def config_text(cfg: Config) -> str:
         if name.endswith("_dataloader") and content[name]:
             content[name] = {k: v for k, v in content[name].items() if k not in LOADING}
     return json.dumps(content, sort_keys=True, default=str)
-
-
-def is_finished(work_dir: Path, digest: str) -> bool:
-    """Whether the folder holds this very run, finished.
-
-    Raises:
-        ValueError: it holds another one, or a record that cannot be read.
-    """
-    path = work_dir / FILE_NAME
-    if not path.is_file():
-        return False
-    mends = f"choose another --work-dir, or remove {work_dir}"
-    try:
-        record = RunRecord.read(path)
-    except ValueError as error:
-        raise ValueError(
-            f"{error}; move it away, and --resume ends the run anew from its last checkpoint: "
-            f"mv {path} {path}.damaged"
-        ) from error
-    if record.config_hash != digest:
-        raise ValueError(f"{work_dir} holds a finished run of another config; {mends}")
-    return True
 
 
 def lock_folder(work_dir: Path) -> TextIO:

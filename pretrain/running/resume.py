@@ -1,5 +1,6 @@
 """Which checkpoint a run continues from, and whether it is that run's, before anything starts."""
 
+import hashlib
 import json
 import re
 import zipfile
@@ -12,7 +13,7 @@ from typing import Any
 from pretrain.file_kinds import foreign, other_kind
 from pretrain.images.folder_walk import some_of
 from pretrain.stored_tensors import check_readable, read_stored
-from results.record import FILE_NAME
+from results.record import FILE_NAME, RunRecord
 
 LAST = "last_checkpoint"  # a file that names the newest checkpoint
 LOSSES, BACKBONE, BEST = "losses.csv", "backbone.safetensors", "best_*.pth"  # see pretrain.hooks
@@ -24,6 +25,8 @@ SUFFIXES = (".pth", ".safetensors", ".json", ".py", ".csv")
 SAVED = re.compile(r"(epoch|iter)_(\d+)\.pth")
 ANEW = "start anew in another --work-dir"
 MAX_FAULTS = 50  # differences named in an error
+PLACES = {"ann_file", "backbone_file", "data_root", "folder", "root"}  # last part of a name
+_LENGTH = re.compile(r"(\w+\.)*(epochs|max_epochs|max_iters): ")
 _KINDS = {"iter": int, "world_size": int, "config_text": str}  # of what every checkpoint says
 
 
@@ -184,12 +187,44 @@ def checkpoint_to_resume(
             f"which share the batches in another way; start {meta['world_size']} to continue it"
         )
     if faults := differences(config_in(meta, path), json.loads(config_text)):
-        more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
         raise ValueError(
-            f"{path} is of another config; set these back, or choose another --work-dir:\n  "
-            + "\n  ".join(faults[:MAX_FAULTS] + more)
+            f"{path} is of another config; set these back, or {ANEW} without --resume"
+            + _listed(faults)
         )
     return path
+
+
+def refuse_another(record: Path, config_text: str) -> None:
+    """Refuse a folder that holds the record of another run than this config's.
+
+    Raises:
+        ValueError: names what differs, as far as a checkpoint beside the record tells; or the
+            record cannot be read.
+    """
+    try:
+        found = RunRecord.read(record).config_hash
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; move it away, and --resume ends the run anew from its last checkpoint: "
+            f"mv {record} {record}.damaged"
+        ) from error
+    if is_hash_of(found, config_text):
+        return
+    path = newest_whole(record.parent)
+    faults = differences(config_in(read_meta(path), path), json.loads(config_text)) if path else []
+    raise ValueError(
+        f"{record.parent} holds a finished run of another config; {ANEW}{_listed(faults)}"
+    )
+
+
+def _listed(faults: Sequence[str]) -> str:
+    """The end of a message; a run that is to be made longer gets an explanation."""
+    why = "a run is not made longer or shorter, since its learning rate follows its length"
+    length = f" ({why})" if any(map(_LENGTH.match, faults)) else ""
+    more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
+    return "".join([length, ":" if faults else ""]) + "".join(
+        f"\n  {line}" for line in [*faults[:MAX_FAULTS], *more]
+    )
 
 
 def read_meta(path: Path) -> dict[str, Any]:
@@ -227,7 +262,7 @@ def _meta(path: Path) -> dict[str, Any]:
 
 
 def config_in(meta: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The config that a checkpoint carries.
+    """The config that a checkpoint carries; older pretrainings have the images' fingerprint beside.
 
     Raises:
         ValueError: it is no JSON object; names the file.
@@ -238,12 +273,37 @@ def config_in(meta: dict[str, Any], path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} carries a config that is no JSON ({error})") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} carries a {type(content).__name__}, expected a config")
+    if isinstance(provenance := meta.get("provenance"), dict):
+        content.setdefault("dataset", {"fingerprint": provenance.get("dataset_fingerprint")})
     return content
 
 
+def what_counts(config: dict[str, Any]) -> dict[str, Any]:
+    """The values of a config that decide what a run is, by their dotted names.
+
+    Where data, backbone and run folder lie does not; what lies there does, by its fingerprint.
+    """
+    return {
+        name: value
+        for name, value in leaves(config).items()
+        if name.rpartition(".")[2] not in PLACES and not name.endswith("dataset.name")
+    }
+
+
+def hash_of(config_text: str) -> str:
+    """sha256 of all that counts in a config, wherever its data lie."""
+    text = json.dumps(what_counts(json.loads(config_text)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_hash_of(digest: str, config_text: str) -> bool:
+    """Whether a record's ``config_hash`` is this config's; older ones are of the text itself."""
+    return digest in (hash_of(config_text), hashlib.sha256(config_text.encode()).hexdigest())
+
+
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Dotted names whose values differ between two configs, with both values."""
-    old, new = leaves(then), leaves(now)
+    """Dotted names of what counts and differs between two configs, with both values."""
+    old, new = what_counts(then), what_counts(now)
     return [
         f"{_brief(name)}: {_brief(old.get(name, 'nothing'))} in the checkpoint, "
         f"{_brief(new.get(name, 'nothing'))} now"

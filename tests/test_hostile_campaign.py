@@ -15,6 +15,7 @@ from run_records import make_record
 
 from pretrain.running.launch import argument_parser, load_config
 from pretrain.running.resume import LAST, checkpoint_to_resume, read_meta
+from pretrain.train import NAMES
 from results.every_table import all_tables
 from results.load import load_records
 from results.record import RunRecord
@@ -116,7 +117,7 @@ def test_a_wrong_option_is_refused_by_the_trainers(tmp_path):
     ):
         args = argument_parser("").parse_args([str(tmp_path / "c.py"), "--cfg-options", option])
         with pytest.raises(ValueError, match=message):
-            load_config(args, {})
+            load_config(args, NAMES)
     with pytest.raises(SystemExit):
         argument_parser("").parse_args([str(tmp_path / "c.py"), "--cfg-options", "epochs"])
 

@@ -205,6 +205,7 @@ def weights(tmp_path_factory):
             method=method, encoder=encoder, epochs=epochs, dataset="imagenet1k",
             dataset_fingerprint="f" * 64, deviations=(), config_hash="c" * 64, git_commit="",
             seed=0, mean=IMAGENET_MEAN, std=IMAGENET_STD,
+            source_sha256="19c8e357" + 56 * "0" if method == "supervised" else "",
         )  # fmt: skip
         write_backbone(build_encoder(encoder), path, provenance)
         return str(path)

@@ -66,11 +66,8 @@ NAMES = {
 }  # fmt: skip
 
 
-def prepare(cfg: Config, world_size: int) -> dict[str, str]:
+def prepare(cfg: Config, world_size: int) -> None:
     """Put the documented names where they belong, and check the inputs.
-
-    Returns:
-        Nothing: the config holds the data's fingerprints.
 
     Raises:
         ValueError, FileNotFoundError: what was found, what was expected, how to mend it.
@@ -115,7 +112,6 @@ def prepare(cfg: Config, world_size: int) -> dict[str, str]:
     if not (work_dir / FILE_NAME).exists() and not any(work_dir.glob("*.pth")):
         print("every image is decoded once before the run begins", flush=True)
         decode_once(*((listed, range(get_rank(), len(listed), world_size)) for listed in lists))
-    return {}
 
 
 def prepare_images(cfg: Config) -> dict[str, LabelledFiles]:

@@ -40,11 +40,8 @@ NAMES = {
 }
 
 
-def prepare(cfg: Config, world_size: int) -> dict[str, str]:
+def prepare(cfg: Config, world_size: int) -> None:
     """Put the documented names where they belong, and check the inputs.
-
-    Returns:
-        Nothing: the config holds the images' fingerprint.
 
     Raises:
         ValueError, FileNotFoundError: what was found, what was expected, how to mend it.
@@ -67,7 +64,6 @@ def prepare(cfg: Config, world_size: int) -> dict[str, str]:
     cfg.randomness = {**(cfg.get("randomness") or {}), "seed": cfg.seed}
     cfg.default_hooks.setdefault("spread", {"type": "EmbeddingSpread"})
     cfg.dataset = {"fingerprint": found[0].fingerprint}  # other images are another run
-    return {}
 
 
 def prepare_method(cfg: Config) -> None:

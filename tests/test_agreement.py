@@ -18,17 +18,19 @@ DIGESTS = ["0123456789abcdef" * 4, "fedcba9876543210" * 4]
 
 def test_what_differs_is_named_with_both_values():
     """In two of five processes or one; the value of most stands first."""
-    config = '{"optimizer": {"lr": 0.1}, "hooks": [{"type": "A"}, {"n": 1}], "k": [1, 2]}'
-    facts = [facts_of(config, {"train": DIGESTS[0]}) for _ in range(5)]
+    config = '{"optimizer": {"lr": 0.1}, "hooks": [{"type": "A"}, {"n": 1}], "k": [1, 2]'
+    config += f', "dataset": {{"root": "/a", "fingerprint": "{DIGESTS[0]}"}}}}'
+    facts = [facts_of(config) for _ in range(5)]
     assert {
         "config optimizer.lr": "0.1",
         "config hooks.1.n": "1",
         "config k": "[1, 2]",
     }.items() <= (facts[0].items())
-    assert facts[0]["package torch"] and facts[0]["data train"] == DIGESTS[0]
+    assert facts[0]["package torch"] and facts[0]["config dataset.fingerprint"] == DIGESTS[0]
+    assert "config dataset.root" not in facts[0]  # where data lie may differ
     assert differences(facts, "abcde") == []
     facts[3]["config optimizer.lr"] = "0.2"
-    facts[3]["data train"] = DIGESTS[1]
+    facts[3]["config dataset.fingerprint"] = DIGESTS[1]
     facts[1]["code pretrain/losses.py"] = DIGESTS[1]
     del facts[1]["package torch"], facts[2]["package torch"]
     facts[4]["config k"] = "9" * 100
@@ -37,15 +39,15 @@ def test_what_differs_is_named_with_both_values():
     found = differences(facts, "abcde")
     assert found == [
         f"code pretrain/losses.py: {ours} on ranks 0, 2, ... 4, fedcba987654 on rank 1 (b)",
-        found[1],
+        "config dataset.fingerprint: 0123456789ab on ranks 0, 1, ... 4, fedcba987654 on rank 3 (d)",
+        found[2],
         "config optimizer.lr: 0.1 on ranks 0, 1, ... 4, 0.2 on rank 3 (d)",
-        "data train: 0123456789ab on ranks 0, 1, ... 4, fedcba987654 on rank 3 (d)",
         f"package torch: {torchs} on rank 0 (a) and rank 3 (d) and rank 4 (e), "
         "nothing on rank 1 (b) and rank 2 (c)",
     ]
     assert re.fullmatch(
         r"config k: \[1, 2\] on ranks 0, 1, \.\.\. 3, 9{60}\.\.\. \([0-9a-f]{8}\) on rank 4 \(e\)",
-        found[1],
+        found[2],
     )
 
 

@@ -58,11 +58,8 @@ VAL2017 = "instances_val2017.json"
 VAL2017_ANNOTATIONS = 36_781  # as published; a file that has others is not COCO's own
 
 
-def prepare(cfg: Config, world_size: int) -> dict[str, str]:
+def prepare(cfg: Config, world_size: int) -> None:
     """Put the documented names where they belong, and check the inputs.
-
-    Returns:
-        Nothing: the config holds the data's fingerprints.
 
     Raises:
         ValueError, FileNotFoundError: what was found, what was expected, how to mend it.
@@ -85,7 +82,6 @@ def prepare(cfg: Config, world_size: int) -> dict[str, str]:
     cfg.optim_wrapper.optimizer.lr = lr
     print(f"learning rate {cfg.base_lr} x {batch} / {cfg.base_batch_size} = {lr:g}", flush=True)
     cfg.randomness = {**(cfg.get("randomness") or {}), "seed": cfg.seed}
-    return {}
 
 
 def prepare_length(cfg: Config) -> None:

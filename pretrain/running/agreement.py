@@ -4,7 +4,7 @@ import hashlib
 import json
 import socket
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mmengine.dist import all_gather_object
@@ -70,18 +70,16 @@ def differences(facts: Sequence[Facts], hosts: Sequence[str]) -> list[str]:
     ]
 
 
-def facts_of(config: str, data: Mapping[str, str]) -> Facts:
+def facts_of(config: str) -> Facts:
     """What has to be equal in all processes: every value of the config, data, code and packages.
 
     Args:
         config: from :func:`pretrain.running.launch.config_text`.
-        data: fingerprints of what is read that the config does not hold.
     """
     root = Path(__file__).resolve().parents[2]
     sources = sorted(path for name in PACKAGES for path in (root / name).rglob("*.py"))
     return {
         **{f"config {name}": str(value) for name, value in what_counts(json.loads(config)).items()},
-        **{f"data {name}": digest for name, digest in data.items()},
         **{
             f"code {path.relative_to(root)}": hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sources

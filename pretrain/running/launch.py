@@ -4,7 +4,7 @@ import argparse
 import fcntl
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TextIO
@@ -75,10 +75,10 @@ def argument_parser(description: str, default_config: str | None = None) -> argp
     return parser
 
 
-Prepare = Callable[[Config, int], Mapping[str, str]]
+Prepare = Callable[[Config, int], None]
 """Puts the values of the documented names (``data_root``, ...) where they belong and checks the
-inputs. Is given the config and the number of processes. Returns fingerprints of data that the
-config does not hold; raises ValueError or FileNotFoundError for a user's mistake."""
+inputs; fingerprints of the data become part of the config. Is given the config and the number of
+processes; raises ValueError or FileNotFoundError for a user's mistake."""
 
 
 def main(
@@ -159,14 +159,14 @@ class Start:
             ValueError, FileNotFoundError: a user's mistake.
         """
         self.cfg = load_config(self.args, self.names)
-        data = self.prepare(self.cfg, self.world_size)
+        self.prepare(self.cfg, self.world_size)
         folder = Path(self.cfg.work_dir)
         check_files(folder)
         self.finished = (folder / FILE_NAME).is_file()
         if self.finished:
             refuse_another(folder / FILE_NAME, config_text(self.cfg))
             print(f"{folder} holds the finished run of this config; nothing to do", flush=True)
-        return facts_of(config_text(self.cfg), data) | {"finished already": str(self.finished)}
+        return facts_of(config_text(self.cfg)) | {"finished already": str(self.finished)}
 
     def take_folder(self) -> Facts:
         """Keep other runs out of the work folder, and find what to continue from.

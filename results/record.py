@@ -128,7 +128,7 @@ class RunRecord:
             raise ValueError(f"{path}: found a JSON {found}, expected an object with a run record")
         version = content.get("schema_version")
         if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise ValueError(
+            raise NewerRecord(
                 f"{path}: schema_version {version} is newer than {SCHEMA_VERSION}, the newest that "
                 "this code reads; update loco-transfer"
             )
@@ -172,6 +172,10 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+class NewerRecord(ValueError):
+    """A record that a newer version of this code wrote, and that is whole."""
 
 
 class NotWritten(OSError):

@@ -13,6 +13,7 @@ import pytest
 import torch
 import toy_training as toy
 from mmengine.dataset import DefaultSampler
+from run_records import make_record
 
 from pretrain.running.launch import config_text, lock_folder
 from pretrain.running.random_state import SeededSamples, seed_everything
@@ -371,8 +372,29 @@ os.kill(os.getpid(), signal.SIGKILL)
     lock_folder(tmp_path).close()
 
 
-def test_a_record_that_is_cut_is_named_with_its_mend(tmp_path):
-    (tmp_path / "record.json").write_text('{"kind": "pre')
-    mend = f"mv {tmp_path}/record.json {tmp_path}/record.json.damaged"
-    with pytest.raises(ValueError, match=f"not a JSON file .*ends the run anew .*{mend}"):
-        refuse_another(tmp_path / "record.json", "{}")
+def test_a_record_that_cannot_be_read_is_named_with_its_mend(tmp_path):
+    """The mend is one that works: with a checkpoint to end from, without one, of a newer code."""
+    record = tmp_path / "record.json"
+    record.write_text('{"kind": "pre')
+    with pytest.raises(ValueError, match=r"not a JSON file .*; start anew in another --work-dir$"):
+        refuse_another(record, "{}")
+    saved_at(tmp_path, epoch_1=3)
+    with pytest.raises(ValueError, match=f"not a JSON file .*anew .*: mv {record} {record}.damage"):
+        refuse_another(record, "{}")
+    record.write_text('{"schema_version": 99}')
+    with pytest.raises(ValueError, match=r"newer than .*; update loco-transfer$"):
+        refuse_another(record, "{}")
+
+
+def test_a_record_with_an_older_hash_is_of_its_checkpoints_run(tmp_path):
+    """Before the images' fingerprint stood in the config, the checkpoint had it beside."""
+    make_record(config_hash="0" * 64).write(tmp_path)
+    meta = {"iter": 3, "world_size": 1, "config_text": '{"seed": 0, "data_root": "there"}'}
+    meta["provenance"] = {"dataset_fingerprint": "f" * 64}
+    torch.save({"meta": meta}, tmp_path / "epoch_1.pth")
+    now = {"seed": 0, "data_root": "here", "dataset": {"fingerprint": "f" * 64}}
+    refuse_another(tmp_path / "record.json", json.dumps(now))
+    assert checkpoint_to_resume(tmp_path, "last_checkpoint", json.dumps(now), 1)
+    now["dataset"]["fingerprint"] = "e" * 64
+    with pytest.raises(ValueError, match=r"another config; .*\n  dataset\.fingerprint: f"):
+        refuse_another(tmp_path / "record.json", json.dumps(now))

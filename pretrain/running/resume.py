@@ -13,7 +13,7 @@ from typing import Any
 from pretrain.file_kinds import foreign, other_kind
 from pretrain.images.folder_walk import some_of
 from pretrain.stored_tensors import check_readable, read_stored
-from results.record import FILE_NAME, RunRecord
+from results.record import FILE_NAME, NewerRecord, RunRecord
 
 LAST = "last_checkpoint"  # a file that names the newest checkpoint
 LOSSES, BACKBONE, BEST = "losses.csv", "backbone.safetensors", "best_*.pth"  # see pretrain.hooks
@@ -201,17 +201,19 @@ def refuse_another(record: Path, config_text: str) -> None:
         ValueError: names what differs, as far as a checkpoint beside the record tells; or the
             record cannot be read.
     """
+    path = newest_whole(record.parent)
     try:
         found = RunRecord.read(record).config_hash
+    except NewerRecord:
+        raise
     except ValueError as error:
-        raise ValueError(
-            f"{error}; move it away, and --resume ends the run anew from its last checkpoint: "
-            f"mv {record} {record}.damaged"
-        ) from error
-    if is_hash_of(found, config_text):
-        return
-    path = newest_whole(record.parent)
+        again = "move it away, and --resume ends the run anew from its last checkpoint"
+        mend = f"{again}: mv {record} {record}.damaged" if path else ANEW
+        raise ValueError(f"{error}; {mend}") from error
     faults = differences(config_in(read_meta(path), path), json.loads(config_text)) if path else []
+    older = path is not None and not faults  # a record whose hash counted other values
+    if is_hash_of(found, config_text) or older:
+        return
     raise ValueError(
         f"{record.parent} holds a finished run of another config; {ANEW}{_listed(faults)}"
     )

@@ -201,18 +201,20 @@ def refuse_another(record: Path, config_text: str) -> None:
         ValueError: names what differs, as far as a checkpoint beside the record tells; or the
             record cannot be read.
     """
-    path = newest_whole(record.parent)
     try:
         found = RunRecord.read(record).config_hash
     except NewerRecord:
         raise
     except ValueError as error:
         again = "move it away, and --resume ends the run anew from its last checkpoint"
-        mend = f"{again}: mv {record} {record}.damaged" if path else ANEW
+        whole = newest_whole(record.parent)
+        mend = f"{again}: mv {record} {record}.damaged" if whole else ANEW
         raise ValueError(f"{error}; {mend}") from error
+    if is_hash_of(found, config_text):
+        return
+    path = newest_whole(record.parent)
     faults = differences(config_in(read_meta(path), path), json.loads(config_text)) if path else []
-    older = path is not None and not faults  # a record whose hash counted other values
-    if is_hash_of(found, config_text) or older:
+    if path and not faults:  # a record whose hash counted other values
         return
     raise ValueError(
         f"{record.parent} holds a finished run of another config; {ANEW}{_listed(faults)}"

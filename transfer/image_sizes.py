@@ -35,7 +35,7 @@ def check_sizes(folder: Path, images: Sequence[dict[str, Any]], progress: bool =
     Raises:
         ValueError: images of another size, or that are none; names the first five.
     """
-    bar = {"total": len(images), "desc": f"sizes in {folder.name}", "unit": "image"}
+    bar = {"total": len(images), "desc": f"sizes in {folder.name}", "unit": "image", "delay": 2}
     with ThreadPoolExecutor(WORKERS) as pool:
         found = pool.map(partial(_fault, folder), images)
         faults = [

@@ -112,7 +112,7 @@ def test_a_preparation_killed_twice(base):
 
 def test_tables_killed_half_way_are_old_or_new(base):
     (kill,) = broken_off(base, "tables", (Moment(0.0, write=9), KILL))
-    assert kill.whole_files >= 40
+    assert kill.whole_files >= 8  # the ninth write had begun; how many more, a busy machine decides
 
 
 def test_a_reproduction_that_is_told_to_stop_says_try_again():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -13,12 +12,11 @@ from types import FrameType
 
 from reproduce_state import FAILED, LOG, Place, locked, state, what_to_do
 
+from pretrain.running.orphans import end_with_the_parent
 from pretrain.running.try_again import TRY_AGAIN
 from results.planned import Run
 
 SECONDS_BETWEEN_LOOKS = 2.0  # at what others are running
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else lambda *_: 0
 
 
 def run_missing(
@@ -92,14 +90,6 @@ def execute(run: Run, place: Place, command: list[str]) -> bool:
 def call(command: list[str], output: int, lock: int) -> int:
     """Run a command that inherits the lock; it is told to end when this process does, however."""
     environment = {"PYTHON": sys.executable, **os.environ}
-    parent = os.getpid()
-
-    def end_with_parent() -> None:
-        """In the child; what it then becomes by exec keeps it, as the launchers' shells do."""
-        PRCTL(PR_SET_PDEATHSIG, signal.SIGTERM)  # a trainer saves a checkpoint
-        if os.getppid() != parent:  # it ended before that
-            os._exit(TRY_AGAIN)
-
     with subprocess.Popen(
         command,
         env=environment,
@@ -107,7 +97,7 @@ def call(command: list[str], output: int, lock: int) -> int:
         stdout=output,
         stderr=subprocess.STDOUT,
         pass_fds=[lock],
-        preexec_fn=end_with_parent,
+        preexec_fn=end_with_the_parent(os.getpid(), signal.SIGTERM),  # a trainer saves
     ) as process:
         try:
             return process.wait()

@@ -15,10 +15,15 @@ from collections.abc import Callable
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def end_with_the_parent(parent: int) -> Callable[[], None]:
-    """What a new child of ``parent`` calls, so that the kernel kills it when that ends. Linux.
+def end_with_the_parent(parent: int, number: int = signal.SIGKILL) -> Callable[[], None]:
+    """What a new child of ``parent`` calls, so that the kernel ends it when that ends. Linux.
 
-    Called in a child of the child, by inheritance, it does the same there.
+    Called in a child of the child, by inheritance, it does the same there. What the child becomes
+    by exec keeps it.
+
+    Args:
+        parent: its process id.
+        number: of the signal that the child gets.
     """
     if sys.platform != "linux":
         return lambda: None
@@ -26,7 +31,7 @@ def end_with_the_parent(parent: int) -> Callable[[], None]:
 
     def in_child() -> None:
         nonlocal parent
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl(PR_SET_PDEATHSIG, number)
         if os.getppid() != parent:  # it ended before that
             os._exit(1)
         parent = os.getpid()

@@ -16,7 +16,7 @@ from torch import Tensor
 from pretrain.export import Provenance, write_backbone
 from pretrain.model import LocalContrastive
 from pretrain.running.launch import config_hash
-from pretrain.running.recording import RecordHook
+from pretrain.running.recording import RecordHook, backbone_fields
 from pretrain.running.resume import BACKBONE, LOSSES
 from results.environment import git_commit
 from results.protocol import deviations
@@ -130,11 +130,7 @@ class PretrainRecord(RecordHook):
             self._provenance(runner, epochs=runner.max_epochs),
         )
         return {
-            "backbone": {
-                "path": BACKBONE,
-                "sha256": provenance.weights_sha256,
-                "provenance": vars(provenance),
-            },
+            "backbone": backbone_fields(BACKBONE, provenance),
             "metrics": self._last_losses,
             "artifacts": {"losses": LOSSES, "backbone": BACKBONE},
         }

@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 
 from pretrain.export import read_provenance, weights_sha256
 from pretrain.running.launch import Unrecordable, config_text
-from pretrain.running.recording import RecordHook
+from pretrain.running.recording import RecordHook, backbone_fields
 from pretrain.running.resume import DETECTOR
 from results.field_types import MAX_ENTRIES
 from results.protocol import deviations, incomplete
@@ -173,11 +173,7 @@ class TransferRecord(RecordHook):
             provenance = read_provenance(cfg.backbone_file)
             epochs = provenance.epochs
             settings = provenance.settings
-            backbone = {
-                "path": cfg.backbone_file,
-                "sha256": provenance.weights_sha256,
-                "provenance": vars(provenance),
-            }
+            backbone = backbone_fields(cfg.backbone_file, provenance)
         return {
             "kind": "transfer",
             "method": cfg.method,

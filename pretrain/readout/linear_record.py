@@ -18,7 +18,7 @@ from pretrain.readout.frozen_encoder import FrozenEncoder
 from pretrain.readout.knn import knn_ranks
 from pretrain.readout.linear_model import stage_metrics
 from pretrain.readout.stage_features import StageFeatures, stage_tensor
-from pretrain.running.recording import RecordHook
+from pretrain.running.recording import RecordHook, backbone_fields
 from results.protocol import deviations, incomplete
 
 FEATURES = "features.npz"
@@ -66,11 +66,7 @@ class LinearRecord(RecordHook):
     def fields(self, runner: Runner) -> dict[str, Any]:
         cfg = runner.cfg
         provenance = _encoder(runner).provenance
-        backbone = {
-            "path": cfg.backbone_file,
-            "sha256": provenance.weights_sha256,
-            "provenance": vars(provenance),
-        }
+        backbone = backbone_fields(cfg.backbone_file, provenance)
         return {
             "kind": "linear",
             "method": cfg.method,

@@ -12,6 +12,7 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from pretrain.export import Provenance
 from pretrain.norm import describe_norm
 from pretrain.running.launch import Unrecordable, config_hash
 from results.environment import git_commit, package_versions, processor
@@ -93,6 +94,15 @@ class RecordHook(Hook):
             "started_at": self._started_at,
             "finished_at": _now(),
         }
+
+
+def backbone_fields(path: str, provenance: Provenance) -> dict[str, Any]:
+    """What a record says of its backbone: file, sha256 of its weights, and where they are from."""
+    return {
+        "path": path,
+        "sha256": provenance.weights_sha256,
+        "provenance": vars(provenance),
+    }
 
 
 def _now() -> str:

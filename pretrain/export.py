@@ -21,11 +21,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pretrain.encoders import Encoder, build_encoder
-from pretrain.file_kinds import foreign, other_kind
-from pretrain.stored_tensors import read_stored, tensors_of
-from results.field_types import MAX_TEXT, conform
-from results.protocol import SUPERVISED, is_published
-from results.record import sha256_file, write_atomically
+from pretrain.engine.file_kinds import foreign, other_kind
+from pretrain.engine.stored_tensors import read_stored, tensors_of
+from results.record.field_types import MAX_TEXT, conform
+from results.record.files import sha256_file, write_atomically
+from results.record.protocol import SUPERVISED, is_published
 
 FORMAT = "loco-transfer backbone"
 FORMAT_VERSION = 3  # 1 had no settings, 2 no source_sha256

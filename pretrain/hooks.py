@@ -13,14 +13,14 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
+from pretrain.engine.launch import config_hash
+from pretrain.engine.recording import RecordHook, backbone_fields
+from pretrain.engine.resume import BACKBONE, LOSSES
 from pretrain.export import Provenance, write_backbone
 from pretrain.model import LocalContrastive
-from pretrain.running.launch import config_hash
-from pretrain.running.recording import RecordHook, backbone_fields
-from pretrain.running.resume import BACKBONE, LOSSES
-from results.environment import git_commit
-from results.protocol import deviations
-from results.record import write_atomically
+from results.record.environment import git_commit
+from results.record.files import write_atomically
+from results.record.protocol import deviations
 
 ROW = re.compile(r"[0-9]{1,18}(,-?[0-9]+(\.[0-9]+)?)+")  # of LOSSES
 SETTINGS = ("units", "decoder", "temperature", "sharing")  # what Tables 4 and 5 vary

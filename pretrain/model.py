@@ -11,16 +11,16 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from pretrain.cached_gradients import cached_backward
-from pretrain.compiled import compile_stages
 from pretrain.decoders import Decoder
 from pretrain.encoders import build_encoder
 from pretrain.images import batch_colour
 from pretrain.local_backward import OnReady, streamed_backward
-from pretrain.losses import info_nce
-from pretrain.memory_format import check_channels_last
-from pretrain.recompute import chain_of_blocks
+from pretrain.losses.info_nce import info_nce
 from pretrain.sharing import Sharing, add_penalty, untie
+from pretrain.step.cached_gradients import cached_backward
+from pretrain.step.compiled import compile_stages
+from pretrain.step.memory_format import check_channels_last
+from pretrain.step.recompute import chain_of_blocks
 from pretrain.units import StageSpans, build_units
 
 
@@ -62,7 +62,7 @@ class LocalContrastive(BaseModel):
         data_preprocessor: config of a preprocessor that gives ``views``.
         sharing: arguments of :class:`Sharing`; LoCo's hard sharing by default.
         recompute: names of stages that keep no activations and run forward again in the backward
-            pass (:mod:`pretrain.recompute`): less memory, the same gradients, more time.
+            pass (:mod:`pretrain.step.recompute`): less memory, the same gradients, more time.
 
     Raises:
         ValueError: a name that is not known, with those that are.
@@ -155,7 +155,7 @@ class LocalContrastive(BaseModel):
         return [loss / scale for loss in losses]
 
     def train_step(self, data: dict[str, Tensor], optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
-        """One step on one process; :class:`pretrain.parallel.LocalDistributed` has that of many."""
+        """One step on one process; that of many: :mod:`pretrain.local_data_parallel`."""
         losses = self.local_gradients(data, optim_wrapper)
         self.update(optim_wrapper)
         return losses

@@ -9,12 +9,12 @@ from typing import Any
 from mmengine.config import Config
 
 from pretrain.encoders import build_encoder
+from pretrain.engine import collapse  # noqa: F401  (registers EmbeddingSpread)
+from pretrain.engine.documented_names import COMMON, SEED, Name, check, together
+from pretrain.engine.launch import main, per_process
 from pretrain.images.image_lists import ImageList
-from pretrain.precision import check_precision
-from pretrain.running import collapse  # noqa: F401  (registers EmbeddingSpread)
-from pretrain.running.documented import COMMON, SEED, Name, check, together
-from pretrain.running.launch import main, per_process
-from pretrain.schedule import schedule
+from pretrain.step.precision import check_precision
+from pretrain.step.schedule import schedule
 from pretrain.units import LAYOUTS, build_units
 
 METHODS = ("simclr", "gim", "loco")

@@ -10,17 +10,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from results import trace
-from results.artifacts import load_losses, losses_by_method
-from results.every_table import all_tables
-from results.figure_files import write_figure
-from results.footprints import load_footprints
-from results.load import load_records
-from results.plots import ap_bars, decoder_curves, has_bars, loss_curves, tsne_panels
-from results.record import NotWritten, write_atomically
-from results.report import write_report
-from results.tsne import CACHE, load_features, side_by_side
-from results.writers import FORMATS, to_markdown
+from results.figures.artifacts import load_losses, losses_by_method
+from results.figures.figure_files import write_figure
+from results.figures.plots import ap_bars, decoder_curves, has_bars, loss_curves, tsne_panels
+from results.figures.tsne import CACHE, load_features, side_by_side
+from results.record.files import NotWritten, write_atomically
+from results.report import trace
+from results.report.report import write_report
+from results.tables.every_table import all_tables
+from results.tables.footprints import load_footprints
+from results.tables.load import load_records
+from results.tables.writers import FORMATS, to_markdown
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-ROOT = Path(__file__).parent.parent
+from tests.helpers.places import ROOT
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("REFRESH_TABLES", "0")  # tests/test_refresh.py has it on
+os.environ.setdefault("REFRESH_TABLES", "0")  # tests/pretrain/engine/test_refresh.py has it on
 torch.set_num_threads(1)
 
 
@@ -34,7 +35,7 @@ def no_default_scope():
 @pytest.fixture(scope="session")
 def coco(tmp_path_factory) -> Path:
     """16 + 4 drawn scenes in COCO's format."""
-    from transfer.scenes import write_coco
+    from transfer.scenes.datasets import write_coco
 
     root = tmp_path_factory.mktemp("scenes") / "coco"
     write_coco(root, train=16, val=4, size=(128, 128), seed=0)

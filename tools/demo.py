@@ -3,7 +3,7 @@
 Every step is a command that a user could type; its whole output goes to OUT/logs. Steps that do not
 need each other run side by side, one a core. A step that has finished is not run again, one that
 was broken off continues from its last checkpoint. The detectors' trainings leave the tables of all
-that has run by then, as every training does (:mod:`pretrain.running.refresh`).
+that has run by then, as every training does (:mod:`pretrain.engine.refresh`).
 """
 
 import argparse
@@ -15,7 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from machine import ROOT
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from tools.setup.machine import ROOT
 
 PROGRESS = (
     "Epoch(", "learning rate", "nothing to do", "frozen stages:", "wrote", "tables", "error",
@@ -58,7 +60,7 @@ def stages(out: Path, smoke: bool) -> list[tuple[str, list[Step]]]:
         Step(f"draw_{kind}", module("transfer.scenes", root, "--format", kind, *counts))
         for kind, root in (("coco", coco), ("cityscapes", cityscapes))
     ]
-    convert = module("transfer.prepare", "cityscapes", "--data-root", cityscapes)
+    convert = module("transfer.data.prepare", "cityscapes", "--data-root", cityscapes)
     pretrain = [
         training("pretrain", f"pretrain_{m}", f"data_root={coco}/train2017", *short)
         for m in methods

@@ -4,9 +4,9 @@
 # It stays in the caller's folder: paths are relative to that, work_dirs/ too.
 # Several nodes: NNODES, NODE_RANK, MASTER_ADDR and PORT in the environment, the same command on each
 # but for NODE_RANK, which counts the nodes from 0. COLLECTIVE_TIMEOUT=600: seconds after which a
-# process that died or hangs ends the others and is named (pretrain/running/watchdog.py).
+# process that died or hangs ends the others and is named (pretrain/engine/watchdog.py).
 # Ends with 75 where it was told to stop (SIGTERM, SIGHUP, Ctrl-C): start it again with --resume.
-trap 'exit 75' TERM HUP INT # until Python looks after them (pretrain/running/try_again.py)
+trap 'exit 75' TERM HUP INT # until Python looks after them (pretrain/engine/stop_signals.py)
 set -euo pipefail
 
 fail() {
@@ -50,7 +50,7 @@ fi
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # threads that spin while they wait stall a busy machine
 export PYTHONUNBUFFERED=1
 export REFRESH_TABLES=${REFRESH_TABLES:-1} # 0: a run that ends well leaves the tables beside it alone
-start=("$python" -m pretrain.running.start)
+start=("$python" -m pretrain.engine.start)
 held=(--block-signal=TERM --block-signal=HUP --block-signal=INT) # coreutils before 8.31 cannot
 env "${held[@]}" true 2>/dev/null && start=(env "${held[@]}" "${start[@]}")
 if ((processes * nodes == 1)); then

@@ -14,7 +14,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.venv
 log=$venv/setup.log
 progress='^ *== .*|^ *\[[0-9]+/[0-9]+\]|^ *(Collecting|Downloading|Building) [^ ]+|Installing collected packages'
-unset PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX
+unset PYTHONHOME PYTHONPATH PYTHONSAFEPATH PIP_USER PIP_TARGET PIP_PREFIX
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 
 fail() {
@@ -49,7 +49,7 @@ venv_works() {
 }
 
 return_if_current() {
-  if venv_works && "$venv/bin/python" "$root/tools/setup_state.py" current; then
+  if venv_works && (cd "$root" && "$venv/bin/python" -m tools.setup.setup_state current); then
     exec echo '.venv is up to date'
   fi
 }
@@ -88,8 +88,9 @@ case ${1-} in
     python=$venv/bin/python
     [[ -x $python ]] || python=${PYTHON-}
     [[ -n $python ]] || fail "nothing is installed: there is no $venv; run: bash tools/setup.sh"
-    command -v "$python" >/dev/null || fail "found no $python, which PYTHON names"
-    exec "$python" "$root/tools/doctor.py"
+    python=$(realpath -s "$(command -v "$python")") || fail "found no $python, which PYTHON names"
+    cd "$root"
+    exec "$python" -m tools.setup.doctor
     ;;
   *)
     printf '%s\n' "$usage"
@@ -107,7 +108,7 @@ else
 fi
 return_if_current
 
-"$python" "$root/tools/doctor.py" --preflight >&2 || fail 'this machine lacks what is named above'
+(cd "$root" && "$python" -m tools.setup.doctor --preflight) >&2 || fail 'this machine lacks what is named above'
 
 exec 9>>"$root/.venv.lock"
 until flock -w 20 9; do
@@ -126,15 +127,14 @@ rm -rf "$venv/tmp" "$venv/setup.stamp" # until it is whole again
 mkdir "$venv/tmp"
 export TMPDIR=$venv/tmp # a kill leaves nothing in the system's
 
-cd "$root"
-step 'looking for half installed packages' "$python" tools/setup_state.py repair
-step 'pip' "$python" tools/pip_locked.py tools/locks/pip.txt --only-binary :all:
-step 'all packages but mmcv (2 GB to download)' "$python" tools/pip_locked.py tools/locks/install.txt \
+step 'looking for half installed packages' "$python" -m tools.setup.setup_state repair
+step 'pip' "$python" -m tools.setup.pip_locked tools/setup/locks/pip.txt --only-binary :all:
+step 'all packages but mmcv (2 GB to download)' "$python" -m tools.setup.pip_locked tools/setup/locks/install.txt \
   --only-binary :all:
-"$python" tools/mmcv_wheel.py plan || fail 'mmcv cannot be built as asked for'
-step 'mmcv' "$python" tools/mmcv_wheel.py install
+"$python" -m tools.setup.mmcv_wheel plan || fail 'mmcv cannot be built as asked for'
+step 'mmcv' "$python" -m tools.setup.mmcv_wheel install
 step 'the project' "$python" -m pip install --no-index --no-deps --no-build-isolation -e .
 rm -rf "$venv/tmp"
-"$python" tools/doctor.py || fail "the set-up does not work yet; the log is $log"
-"$python" tools/setup_state.py finish
+"$python" -m tools.setup.doctor || fail "the set-up does not work yet; the log is $log"
+"$python" -m tools.setup.setup_state finish
 printf '[%4d s] .venv is ready\n' "$SECONDS"

@@ -42,4 +42,4 @@ export PYTHONUNBUFFERED=1
 export REFRESH_TABLES=${REFRESH_TABLES:-1} # 0: a run that ends well leaves the tables beside it alone
 exec srun --partition="$partition" --job-name="$job_name" --gres="${GRES:-gpu:$gpus_per_node}" \
     --ntasks="$gpus" --ntasks-per-node="$gpus_per_node" --cpus-per-task="$cpus" \
-    --kill-on-bad-exit=1 "${more[@]}" "$python" -m pretrain.running.start "$module" "$config" --launcher slurm "$@"
+    --kill-on-bad-exit=1 "${more[@]}" "$python" -m pretrain.engine.start "$module" "$config" --launcher slurm "$@"

@@ -5,7 +5,10 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-TRAINERS = {"LocalContrastive": "pretrain.train", "LinearClassifiers": "pretrain.linear_probe"}
+TRAINERS = {
+    "LocalContrastive": "pretrain.train",
+    "LinearClassifiers": "pretrain.linear_probe",
+}
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 DETECTORS = "transfer.train"
 

@@ -11,8 +11,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from pretrain.encoders import Block, build_encoder, run_block
+from pretrain.engine.resume import DETECTOR
 from pretrain.export import load_backbone
-from pretrain.running.resume import DETECTOR
 from transfer.folding import fold_norms
 from transfer.fusing import can_fuse, fuse_bottlenecks
 

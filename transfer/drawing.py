@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
-from results.record import regular_file
+from results.record.files import regular_file
 
 MIN_SIDE = 384  # pixels; smaller images are enlarged first, so that labels can be read
 PLACES = (0, 2, 4, 6, 8, 10, 12, 16, 18, 1, 3, 5, 7, 9, 11, 13, 17, 19)  # in tab20: dark, light

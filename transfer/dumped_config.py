@@ -9,7 +9,7 @@ import ast
 from pathlib import Path
 from typing import Any
 
-from results.record import regular_file
+from results.record.files import regular_file
 
 MAX_BYTES = 16 << 20
 MAX_DEPTH = 50  # of brackets in each other

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import sys
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,19 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 
-from pretrain.running.atomic_files import AtomicRunner
-from pretrain.running.documented import check
-from pretrain.running.launch import load_config, named_faults
-from pretrain.running.options import Options
-from pretrain.running.processes import join_processes, speaks
-from pretrain.running.resume import is_hash_of, last_checkpoint
-from results.environment import git_commit, package_versions, processor
-from results.protocol import incomplete
-from results.record import FILE_NAME, RunRecord, sha256_file, write_atomically
+from pretrain.engine.atomic_files import AtomicRunner
+from pretrain.engine.documented_names import check
+from pretrain.engine.launch import load_config, named_faults
+from pretrain.engine.options import Options
+from pretrain.engine.processes import join_processes, speaks
+from pretrain.engine.resume import is_hash_of, last_checkpoint
+from results.record.environment import git_commit, package_versions, processor
+from results.record.files import sha256_file, write_atomically
+from results.record.protocol import incomplete
+from results.record.run_record import FILE_NAME, RunRecord
+from transfer.data.prepare import DatasetSummary
 from transfer.hooks import PER_CATEGORY, evaluated_images, short_names
 from transfer.metrics import CocoAP
-from transfer.prepare import DatasetSummary
 from transfer.stored_detector import check_config, load_weights
 from transfer.train import NAMES, check_dataset, prepare_backbone
 
@@ -161,7 +162,7 @@ def main(arguments: list[str] | None = None) -> None:
             "versions": package_versions(),
             "git_commit": git_commit(),
             "wall_time_s": round(time.monotonic() - begun, 1),
-            "finished_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         target = Path(cfg.work_dir) / "evaluation.json"
         write_atomically(target, (json.dumps(evaluation, indent=2) + "\n").encode())

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pretrain.encoders import Block
-from pretrain.norm import FoldedNorm
+from pretrain.step.norm import FoldedNorm
 
 
 def fold_norms(encoder: nn.Module, blocks: Sequence[Block]) -> None:

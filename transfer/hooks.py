@@ -16,17 +16,17 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from pretrain.engine.launch import Unrecordable, config_text
+from pretrain.engine.recording import RecordHook, backbone_fields
+from pretrain.engine.resume import DETECTOR
 from pretrain.export import read_provenance, weights_sha256
-from pretrain.running.launch import Unrecordable, config_text
-from pretrain.running.recording import RecordHook, backbone_fields
-from pretrain.running.resume import DETECTOR
-from results.field_types import MAX_ENTRIES
-from results.protocol import deviations, incomplete
-from results.record import write_atomically
+from results.record.field_types import MAX_ENTRIES
+from results.record.files import write_atomically
+from results.record.protocol import deviations, incomplete
 from transfer.backbones import TransferBackbone
+from transfer.data.splits import ids_file
 from transfer.drawing import draw_detections
 from transfer.metrics import CocoAP
-from transfer.splits import ids_file
 from transfer.stored_detector import write_detector
 
 PER_CATEGORY = "per_category.json"  # beside the record: AP of every category, by kind

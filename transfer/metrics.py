@@ -21,9 +21,9 @@ from mmengine.logging import MMLogger
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from transfer.annotation_file import indexed, read_annotations
 from transfer.cityscapes_ap import Prediction, instance_ap
-from transfer.prepare_cityscapes import PICTURE, TRUTH
+from transfer.data.annotation_file import indexed, read_annotations
+from transfer.data.cityscapes import PICTURE, TRUTH
 
 # The twelve of cocodataset.org/#detection-eval, in the order of pycocotools' stats.
 FIGURES = (

@@ -13,13 +13,13 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import get_rank, get_world_size
 
 from pretrain.encoders import build_encoder
+from pretrain.engine.documented_names import COMMON, SEED, Name, check, together
+from pretrain.engine.launch import main, per_process
 from pretrain.export import Provenance, load_backbone
-from pretrain.running.documented import COMMON, SEED, Name, check, together
-from pretrain.running.launch import main, per_process
-from transfer.annotation_file import COCO_MEND, OWN
-from transfer.prepare import CITYSCAPES_MEND, IMAGES, DatasetSummary, check_coco
-from transfer.prepare_cityscapes import find_pairs
-from transfer.splits import check_split
+from transfer.data.annotation_file import COCO_MEND, OWN
+from transfer.data.cityscapes import find_pairs
+from transfer.data.prepare import CITYSCAPES_MEND, IMAGES, DatasetSummary, check_coco
+from transfer.data.splits import check_split
 
 WHOLE = Name("a whole number", least=1)
 LOADERS = ("train_dataloader", "val_dataloader")
@@ -170,7 +170,7 @@ def prepare_data(cfg: Config) -> None:
 
     Raises:
         ValueError, FileNotFoundError: from :func:`prepare_split` and
-            :func:`transfer.prepare.check_coco`.
+            :func:`transfer.data.prepare.check_coco`.
     """
     root = Path(cfg.data_root)
     train = cfg.train_dataloader.dataset
@@ -205,8 +205,8 @@ def check_dataset(cfg: Config, dataset: ConfigDict) -> DatasetSummary:
     """Point a dataset at ``data_root``, and check its annotations, images and categories.
 
     Raises:
-        ValueError, FileNotFoundError: from :func:`transfer.prepare.check_coco` and
-            :func:`transfer.prepare_cityscapes.find_pairs`; the heads have other classes.
+        ValueError, FileNotFoundError: from :func:`transfer.data.prepare.check_coco` and
+            :func:`transfer.data.cityscapes.find_pairs`; the heads have other classes.
     """
     root, heads = Path(cfg.data_root), cfg.model.roi_head
     dataset.data_root = str(root)
@@ -258,7 +258,7 @@ def prepare_split(cfg: Config, annotations: Path, train: ConfigDict) -> dict[str
         What the run record says of the split.
 
     Raises:
-        ValueError, FileNotFoundError: from :func:`transfer.splits.check_split`.
+        ValueError, FileNotFoundError: from :func:`transfer.data.splits.check_split`.
     """
     train.ann_file = train.ann_file.format(split=cfg.split)
     manifest = check_split(

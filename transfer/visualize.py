@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from results.labels import backbone_label
-from results.record import FILE_NAME, RunRecord, write_atomically
-from transfer.annotation_entries import check_entries
-from transfer.annotation_file import indexed, read_annotations
+from results.record.files import write_atomically
+from results.record.labels import backbone_label
+from results.record.run_record import FILE_NAME, RunRecord
+from transfer.data.annotation_entries import check_entries
+from transfer.data.annotation_file import indexed, read_annotations
 from transfer.drawing import draw_detections
 from transfer.stored_detector import load_detector
 from transfer.train import classes_of

@@ -11,8 +11,8 @@ custom_imports = dict(
         "pretrain.readout.linear_model",
         "pretrain.readout.linear_record",
         "pretrain.readout.stage_features",
-        "pretrain.running.checkpoint",
-        "pretrain.running.data_parallel",
+        "pretrain.engine.checkpoint",
+        "pretrain.step.data_parallel",
     ]
 )
 default_scope = "mmengine"

@@ -9,8 +9,8 @@ custom_imports = dict(
         "transfer.backbones",
         "transfer.hooks",
         "transfer.metrics",
-        "pretrain.running.checkpoint",
-        "pretrain.running.data_parallel",
+        "pretrain.engine.checkpoint",
+        "pretrain.step.data_parallel",
     ]
 )
 model_wrapper_cfg = dict(type="AnyDeviceDataParallel")

@@ -10,11 +10,11 @@ custom_imports = dict(
         "pretrain.model",
         "pretrain.images.two_views",
         "pretrain.images.unreadable",
-        "pretrain.lars",
-        "pretrain.precision",
-        "pretrain.parallel",
+        "pretrain.step.lars",
+        "pretrain.step.precision",
+        "pretrain.local_data_parallel",
         "pretrain.hooks",
-        "pretrain.running.checkpoint",
+        "pretrain.engine.checkpoint",
     ]
 )
 default_scope = "mmengine"

@@ -18,7 +18,7 @@ from matplotlib.path import Path as Line
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-from results.record import regular_file
+from results.record.files import regular_file
 
 LABELS = {
     "simclr": "SimCLR",
@@ -67,7 +67,7 @@ def memory_against_time(report: dict[str, Any]) -> Figure:
     """The methods of a measured report, peak GiB over step time.
 
     Args:
-        report: as ``pretrain.footprint`` writes it, with times.
+        report: as ``pretrain.costs.footprint`` writes it, with times.
 
     Returns:
         A figure that belongs to no window.
@@ -79,7 +79,7 @@ def memory_against_time(report: dict[str, Any]) -> Figure:
     untimed = [name for name, method in methods.items() if method["step_ratio"] is None]
     if untimed:
         raise ValueError(
-            f"no step time for {', '.join(untimed)}: run pretrain.footprint with --measure"
+            f"no step time for {', '.join(untimed)}: run pretrain.costs.footprint with --measure"
         )
     figure = Figure(figsize=(6.4, 5.8), layout="constrained")
     axes, text = figure.subplots(2, 1, height_ratios=[4.6, 1])

@@ -20,9 +20,9 @@ from pretrain.costs.peak_memory import MIB, PeakMemory
 from pretrain.decoders import stage_of
 from pretrain.encoders import build_encoder, run_block
 from pretrain.local_backward import OnReady
-from pretrain.losses import info_nce
+from pretrain.local_data_parallel import LocalDistributed
+from pretrain.losses.info_nce import info_nce
 from pretrain.model import LocalContrastive
-from pretrain.parallel import LocalDistributed
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class LabelledImages(Dataset):
     """Images of one split with their labels.
 
     A sample depends on the seed, the epoch and the image alone; a sampler gives keys, ``epoch x
-    images + index`` (:mod:`pretrain.running.sampler`), and a plain index is epoch 0.
+    images + index`` (:mod:`pretrain.engine.sampler`), and a plain index is epoch 0.
 
     Args:
         data_root: holds ``train/`` and ``val/``.

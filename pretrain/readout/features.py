@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Subset
 from pretrain.export import Provenance
 from pretrain.images.labelled_images import SPLITS, LabelledImages, decode_once
 from pretrain.readout.frozen_encoder import FrozenEncoder
-from results.record import write_atomically
+from results.record.files import write_atomically
 
 CLASSES = 10  # the first ones of ImageNet, appendix C
 

@@ -11,6 +11,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import DATASETS, HOOKS
 from mmengine.runner import Runner
 
+from pretrain.engine.recording import RecordHook, backbone_fields
 from pretrain.export import weights_sha256
 from pretrain.images.labelled_images import SPLITS
 from pretrain.readout.features import CLASSES, first_classes, write_features
@@ -18,8 +19,7 @@ from pretrain.readout.frozen_encoder import FrozenEncoder
 from pretrain.readout.knn import knn_ranks
 from pretrain.readout.linear_model import stage_metrics
 from pretrain.readout.stage_features import StageFeatures, stage_tensor
-from pretrain.running.recording import RecordHook, backbone_fields
-from results.protocol import deviations, incomplete
+from results.record.protocol import deviations, incomplete
 
 FEATURES = "features.npz"
 FEATURES_FOLDER = "features"

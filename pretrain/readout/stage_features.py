@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from pretrain.images.labelled_images import LabelledImages
 from pretrain.readout.frozen_encoder import FrozenEncoder, Stages
-from results.record import regular_file, write_atomically
+from results.record.files import regular_file, write_atomically
 
 MANIFEST = "features.json"
 MAX_WORKERS = 8  # of a process
@@ -84,7 +84,7 @@ class StageFeatures(Dataset):
     def __getitems__(self, keys: Sequence[int]) -> dict[str, Any]:
         """A whole batch at once, needing no collation: ``features``, (N, C) a stage; ``label``.
 
-        Keys are those of :class:`pretrain.running.sampler.EpochKeySampler`, or plain indices.
+        Keys are those of :class:`pretrain.engine.sampler.EpochKeySampler`, or plain indices.
         """
         places = [key % len(self) for key in keys]
         features = {stage: torch.from_numpy(a[places]) for stage, a in self.arrays.items()}

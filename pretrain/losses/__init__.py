@@ -1,0 +1,1 @@
+"""The losses of local units, one file each."""

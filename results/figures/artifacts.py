@@ -1,0 +1,195 @@
+"""What records point to: loss curves and pictures, read with care and in bounded amounts.
+
+A file that is missing, outside the record's folder or not what it should be becomes a `Problem`.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from results.record.field_types import is_printable, shown
+from results.record.labels import DATASETS, METHODS, backbone_label, epochs_label, rank
+from results.record.run_record import KINDS
+from results.tables.load import Problem, artifact_path
+from results.tables.paper import optional_int
+
+MAX_PANELS = 24  # loss curves
+MAX_LOSSES_BYTES = 64 << 20
+MAX_ITERATION = 10**12
+MAX_UNITS = 100
+MAX_SCENES = 6  # pictures per dataset and protocol, each drawn for every backbone
+MAX_PICTURE_BYTES = 32 << 20
+MAX_PICTURE_PIXELS = 40_000_000
+SHOWN_SIDE = 480  # pixels, the longer side in the report
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One picture of a dataset with the detections of every backbone: (caption, data URI)."""
+
+    dataset: str
+    protocol: str
+    name: str
+    shots: tuple[tuple[str, str], ...]
+
+
+def run_label(run: dict[str, Any]) -> str:
+    """A run's backbone in words: "LoCo, 100 epochs, resnet50"."""
+    return (
+        f"{backbone_label(run['method'], optional_int(run['pretrain_epochs']))}, {run['encoder']}"
+    )
+
+
+def load_losses(records: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], list[Problem]]:
+    """losses.csv of every pretraining run, by the title of its panel, in the order of methods."""
+    frames: dict[str, pd.DataFrame] = {}
+    problems = []
+    left_out = 0
+    for run in in_order(records[records["kind"] == "pretrain"]):
+        if "losses" not in run["artifacts"]:
+            continue
+        if len(frames) == MAX_PANELS:
+            left_out += 1
+            continue
+        try:
+            frame = _read_losses(run)
+        except (OSError, ValueError) as error:
+            problems.append(Problem("warning", run["record_path"], f"loss curve: {error}"))
+            continue
+        title = run_label(run)
+        if title in frames:
+            title += f", {run['dataset']}, seed {run['seed']}"
+        if title in frames:
+            title += f", {PurePosixPath(run['record_path']).parent.name}"
+        while title in frames:
+            title += "*"
+        frames[title] = frame
+    if left_out:
+        reason = f"{left_out} loss curves beyond the first {MAX_PANELS} are not drawn"
+        problems.append(Problem("warning", "loss curves", reason))
+    return frames, problems
+
+
+def losses_by_method(records: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
+    """losses.csv by method, of pretrainings that agree in all else: what Fig. 2 compares.
+
+    By a title that says what they agree in; of several seeds the first. A file that cannot be read
+    is left out here and told by `load_losses`.
+    """
+    groups: dict[str, dict[str, pd.DataFrame]] = {}
+    for run in in_order(records[records["kind"] == "pretrain"])[:MAX_PANELS]:
+        epochs = epochs_label(optional_int(run["pretrain_epochs"]) or 0)
+        title = f"{run['encoder']}, {epochs}, {run['dataset']}, {run['protocol']}"
+        if "losses" in run["artifacts"] and run["method"] not in groups.get(title, {}):
+            try:
+                groups.setdefault(title, {})[run["method"]] = _read_losses(run)
+            except (OSError, ValueError):
+                continue
+    return {title: frames for title, frames in groups.items() if len(frames) > 1}
+
+
+def load_scenes(records: pd.DataFrame) -> tuple[list[Scene], list[Problem]]:
+    """Pictures of transfer runs, those of equal file name side by side, one run per backbone."""
+    problems: list[Problem] = []
+    groups: dict[tuple[str, str], dict[str, list[tuple[str, dict[str, Any], str]]]] = {}
+    seen = set()
+    for run in in_order(records[records["kind"] == "transfer"]):
+        group = (run["dataset"], run["protocol"])
+        pictures = run["artifacts"].get("pictures", [])
+        if (*group, run_label(run)) in seen or not isinstance(pictures, list):
+            continue
+        seen.add((*group, run_label(run)))
+        scenes = groups.setdefault(group, defaultdict(list))
+        for relative in pictures:
+            name = PurePosixPath(str(relative)).name
+            if name in scenes or len(scenes) < MAX_SCENES:
+                scenes[name].append((run_label(run), run, relative))
+    found = []
+    for (dataset, protocol), by_name in groups.items():
+        for name, shots in by_name.items():
+            images = []
+            for caption, run, relative in shots:
+                try:
+                    images.append((caption, _read_picture(run["record_path"], relative)))
+                except (OSError, ValueError) as error:
+                    problems.append(Problem("warning", run["record_path"], f"picture: {error}"))
+            if images:
+                found.append(Scene(dataset, protocol, name, tuple(images)))
+    return found, problems
+
+
+def data_uri(content: bytes, media_type: str) -> str:
+    """Bytes as an address that needs no network."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def in_order(records: pd.DataFrame) -> list[dict[str, Any]]:
+    """Records as dicts in the order of the tables: pretraining first, by dataset, then by row."""
+
+    def place(run: dict[str, Any]) -> tuple[Any, ...]:
+        epochs, split = optional_int(run["pretrain_epochs"]), optional_int(run["split"])
+        ours = (-1 if epochs is None else epochs, run["encoder"], rank(METHODS)(run["method"]))
+        what = (KINDS.index(run["kind"]), rank(DATASETS)(run["dataset"]), run["protocol"])
+        return (*what, *ours, -1 if split is None else split, run["seed"], run["record_path"])
+
+    rows = [{str(k): v for k, v in run.items()} for run in records.to_dict("records")]
+    return sorted(rows, key=place)
+
+
+def _read_losses(run: dict[str, Any]) -> pd.DataFrame:
+    path = artifact_path(run["record_path"], run["artifacts"]["losses"])
+    if path.stat().st_size > MAX_LOSSES_BYTES:
+        raise ValueError(f"{path.name} is larger than {MAX_LOSSES_BYTES >> 20} MiB")
+    try:
+        frame = pd.read_csv(path, compression=None, index_col=False)  # by its name it may be a bomb
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path.name} is no CSV file: {error}") from error
+    expected = ["iteration", "epoch"]
+    if list(frame.columns[:2]) != expected or len(frame.columns) < 3 or frame.empty:
+        raise ValueError(
+            f"{path.name} has the columns {shown(', '.join(map(str, frame.columns)))} and "
+            f"{len(frame)} rows, expected iteration, epoch, one column per unit and one row or more"
+        )
+    try:
+        numbers = frame.astype(float)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}; expected numbers below the header") from error
+    if not numbers["iteration"].between(0, MAX_ITERATION).all() or not _fits(numbers.columns):
+        raise ValueError(
+            f"{path.name}: iterations beyond 0 to {MAX_ITERATION}, or more than {MAX_UNITS} units "
+            "or one with an odd name"
+        )
+    return numbers.astype({"iteration": int})
+
+
+def _fits(columns: Iterable[Any]) -> bool:
+    names = list(columns)
+    return len(names) <= 2 + MAX_UNITS and all(is_printable(str(name)) for name in names)
+
+
+def _read_picture(record_path: str, relative: object) -> str:
+    """A PNG or JPEG file, shrunk and encoded anew, as a data URI."""
+    path = artifact_path(record_path, relative)
+    if path.stat().st_size > MAX_PICTURE_BYTES:
+        raise ValueError(f"{relative!r} is larger than {MAX_PICTURE_BYTES >> 20} MiB")
+    try:
+        with Image.open(path, formats=("PNG", "JPEG")) as image:
+            if image.width * image.height > MAX_PICTURE_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels are too many")
+            picture = image.convert("RGB")
+    except Exception as error:  # Pillow raises of every kind
+        raise ValueError(f"{relative!r} is not a readable PNG or JPEG file ({error})") from error
+    picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=88, subsampling=0)
+    return data_uri(buffer.getvalue(), "image/jpeg")

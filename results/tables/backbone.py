@@ -1,0 +1,51 @@
+"""What differs from the paper in how a run's weights were pretrained, by their provenance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from results.record.protocol import is_published
+
+PRETRAINING_DATASET = "imagenet1k"  # section 5.1
+
+
+def backbone_deviations(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """What differs from the paper in how a run's weights were pretrained, by their provenance.
+
+    Weights that do not name their pretraining dataset, or have no (possibly empty) list of
+    deviations, count as deviating: nobody can tell.
+    """
+    if run["method"] == "random":
+        return ()
+    provenance = (run["backbone"] or {}).get("provenance")
+    provenance = provenance if isinstance(provenance, dict) else {}
+    if run["method"] == "supervised":
+        known = is_published(run["encoder"], provenance.get("source_sha256"))
+        return () if known else ("backbone: not known to be torchvision's published weights",)
+    dataset = provenance.get("dataset")
+    found = [] if dataset == PRETRAINING_DATASET else [_other_dataset(dataset)]
+    texts = _texts(provenance.get("deviations"))
+    if found:  # which says it
+        texts = [text for text in texts if not text.startswith(f"dataset: {dataset} instead of ")]
+    if "deviations" not in provenance:
+        found.append("backbone: its provenance does not list how its pretraining deviates")
+    return (*found, *(f"backbone: {text}" for text in texts))
+
+
+def _other_dataset(dataset: object) -> str:
+    found = f"on {dataset}" if dataset else "on a dataset that its provenance does not name"
+    return f"backbone pretrained {found}, not on {PRETRAINING_DATASET}"
+
+
+def _texts(value: object) -> list[str]:
+    """A list of strings; safetensors metadata holds strings only, so also one written as JSON."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = [value] if isinstance(value, str) and value.strip() else []
+    if isinstance(value, str):
+        value = [value]
+    return [str(item) for item in value] if isinstance(value, (list, tuple)) else []

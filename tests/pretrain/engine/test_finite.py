@@ -1,0 +1,278 @@
+"""What is no number any more ends a run before it is saved; a unit that collapses is told of."""
+
+import json
+import math
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.hooks import LoggerHook
+from mmengine.logging import MessageHub
+from mmengine.model import MMDistributedDataParallel
+from mmengine.runner import Runner
+
+import pretrain.step.precision  # noqa: F401  (registers MixedPrecision)
+from pretrain.engine.collapse import EmbeddingSpread, spread
+from pretrain.engine.finite import FiniteNumbers, NotFinite, bad_tensors
+from pretrain.engine.sampler import EpochKeySampler
+from pretrain.images.image_lists import ImageList
+from pretrain.local_data_parallel import LocalDistributed
+from pretrain.step.data_parallel import AnyDeviceDataParallel
+from tests.helpers import toy_training as toy
+from tests.helpers.two_processes import in_two_processes
+from tests.pretrain.test_local_data_parallel import make_model
+
+# ---- one process ---------------------------------------------------------------------------------
+
+
+@toy.MODELS.register_module()
+class Explodes(toy.NoisyLine):
+    """A line that goes wrong in training step ``at``, when a checkpoint is due."""
+
+    def __init__(self, at=9, way="nan"):
+        super().__init__()
+        self.at, self.way, self.seen = at, way, []
+
+    def forward(self, x, mode="tensor"):
+        out = super().forward(x, mode)
+        if mode == "loss":
+            self.seen.append(x[:, 0].tolist())
+            if len(self.seen) == self.at:
+                weight = self.line.weight.sum()
+                out["loss"] = {
+                    "nan": lambda: out["loss"] * math.nan,
+                    "inf": lambda: out["loss"] + math.inf,
+                    # d sqrt(y) / dy is infinite at 0
+                    "gradient": lambda: out["loss"] + ((weight - weight.detach()) ** 2).sqrt(),
+                    # the loss's scale takes the gradient beyond float32
+                    "overflow": lambda: out["loss"] + 1e35 * (weight - weight.detach()),
+                }[self.way]()
+        return out
+
+
+def explode(folder, way, **values):
+    """Train the toy, saved every 3 iterations, until it goes wrong in its 9th."""
+    model = {"type": "Explodes", "way": way}
+    values = {"default_hooks.checkpoint.interval": 3, "model": model, **values}
+    cfg = toy.config(folder, custom_hooks=[{"type": "PlainCheckpoint"}], **values)
+    cfg.experiment_name = f"explodes{next(toy.COUNT)}"
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(FiniteNumbers())
+    try:
+        runner.train()
+    except NotFinite as error:
+        return runner, str(error)
+    return runner, ""
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [
+        ("nan", "epoch 2: loss is nan. "),
+        ("inf", "epoch 2: loss is inf. "),
+        ("gradient", r"epoch 2: the losses are finite, but .* not: line\.weight. "),
+    ],
+)
+def test_it_stops_at_that_iteration_and_saves_nothing_of_it(way, words, tmp_path):
+    runner, error = explode(tmp_path, way)
+    expected = f"iteration 9, {words}The last good checkpoint is {tmp_path}/iter_6.pth: "
+    assert re.match(expected, error), error
+    assert f"{tmp_path}/bad_batch.json" in error
+    assert sorted(path.name for path in tmp_path.glob("*.pth")) == ["iter_3.pth", "iter_6.pth"]
+    saved = torch.load(tmp_path / "iter_6.pth", weights_only=True)
+    assert bad_tensors(saved["state_dict"].items()) == []
+    batch = json.loads((tmp_path / "bad_batch.json").read_text())
+    assert len(runner.model.seen) == 9  # no step was made after it
+    assert (
+        [key % toy.SAMPLES for key in batch["keys"]]
+        == [int(x) for x in runner.model.seen[-1]]
+        != []
+    )
+    assert {key // toy.SAMPLES for key in batch["keys"]} == {1}
+    told = {name: batch[name] for name in ("iteration", "epoch", "batch", "rank", "seed")}
+    assert told == {"iteration": 9, "epoch": 2, "batch": 3, "rank": 0, "seed": 3}
+    assert batch["learning_rate"] == runner.optim_wrapper.get_lr()["lr"]
+    assert batch["losses"]["loss"] == way if way != "gradient" else batch["losses"]["loss"] >= 0
+
+
+def test_a_step_that_float16_leaves_out_is_no_fault(tmp_path):
+    wrapper = {
+        "type": "MixedPrecision",
+        "dtype": "float16",
+        "optimizer": {"type": "SGD", "lr": 1e-3},
+    }
+    scales = []
+    for at in (99, 7):
+        model = {"type": "Explodes", "way": "overflow", "at": at}
+        runner, error = explode(tmp_path / f"{at}", "", optim_wrapper=wrapper, model=model)
+        assert error == "" and runner.iter == toy.EPOCHS * toy.EPOCH_LENGTH
+        scales.append(runner.optim_wrapper.scaler.get_scale())
+    assert scales[1] == scales[0] / 2  # one step more was left out
+
+
+@pytest.mark.parametrize("part", ["statistics", "momentum"])
+def test_nothing_infinite_is_saved(part, tmp_path):
+    """What no loss shows yet."""
+    runner = SimpleNamespace(work_dir=str(tmp_path), iter=4)
+    checkpoint = {
+        "state_dict": {
+            "norm.running_var": torch.ones(2),
+            "norm.num_batches_tracked": torch.ones(()),
+        },
+        "optimizer": {"state": {0: {"momentum_buffer": torch.ones(3)}, 1: {"step": 3}}},
+    }
+    FiniteNumbers().before_save_checkpoint(runner, checkpoint)
+    if part == "statistics":
+        checkpoint["state_dict"]["norm.running_var"][1] = math.inf
+        name = r"norm\.running_var"
+    else:
+        checkpoint["optimizer"]["state"][0]["momentum_buffer"][2] = math.nan
+        name = "optimizer 0 momentum_buffer"
+    with pytest.raises(NotFinite, match=f"iteration 5: nothing saved, since .*: {name}. No checkp"):
+        FiniteNumbers().before_save_checkpoint(runner, checkpoint)
+
+
+def test_the_command_names_unit_checkpoint_and_images(coco, run, tmp_path):
+    """A learning rate that no network survives: the second step's losses are NaN."""
+    done = run(
+        "tools/pretrain.sh", "configs/demo/pretrain_loco.py", 1, "--work-dir", tmp_path,
+        "--cfg-options", "epochs=2", "warmup_epochs=0", "global_batch_size=8", "base_lr=1e38",
+        f"data_root={coco}/train2017", "train_dataloader.dataset.augmentation.size=32",
+        "train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False",
+        "default_hooks.checkpoint.interval=1", "default_hooks.checkpoint.by_epoch=False",
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    error = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
+    batch = json.loads((tmp_path / "bad_batch.json").read_text())
+    assert f"iteration {batch['iteration']}, epoch 1: " in error
+    listed = ImageList.read(coco / "train2017")
+    sampler = EpochKeySampler(listed.names, seed=0)
+    first = 8 * batch["batch"]
+    assert batch["keys"] == list(sampler)[first : first + 8]
+    assert batch["images"] == [str(listed.path(key)) for key in batch["keys"]]
+    assert not (tmp_path / "record.json").exists()
+
+
+# ---- two processes -------------------------------------------------------------------------------
+
+
+def hook_on(model, folder) -> tuple[FiniteNumbers, SimpleNamespace]:
+    """The hook in as much of a Runner as it looks at, after a step that gave these losses."""
+    batches = SimpleNamespace(start=0, __iter__=None)
+    loader = SimpleNamespace(batch_sampler=batches, dataset=[])
+    runner = SimpleNamespace(
+        model=model, work_dir=str(folder), iter=4, epoch=0, seed=0, train_dataloader=loader,
+        optim_wrapper=SimpleNamespace(get_lr=lambda: {"lr": [0.1]}),
+        message_hub=MessageHub.get_instance(f"numbers{next(toy.COUNT)}"),
+    )  # fmt: skip
+    hook = FiniteNumbers()
+    hook.before_train(runner)
+    return hook, runner
+
+
+def one_step(wrapper: str, losses: dict[str, float], folder) -> str:
+    """What the hook says after a step of this process's ``losses``."""
+    given = {name: torch.tensor(value) for name, value in losses.items()}
+    with pytest.MonkeyPatch.context() as patch:  # a fork must not compute gradients
+        if wrapper == "local":
+            model = make_model("frozen", "loco", "resnet_tiny", {})
+            patch.setattr(model, "local_gradients", lambda *_: given)
+            patch.setattr(model, "update", lambda _: None)
+            model = LocalDistributed(model)
+        else:
+            patch.setattr(MMDistributedDataParallel, "train_step", lambda *_: given)
+            model = AnyDeviceDataParallel(toy.NoisyLine(), device_ids=[0])
+        averages = model.train_step({}, None)
+    hook, runner = hook_on(model, folder)
+    for name, value in averages.items():
+        runner.message_hub.update_scalar(f"train/{name}", value)
+    batch = {"data_samples": [SimpleNamespace(img_path=f"{model.own_losses}")]}
+    try:
+        hook.after_train_iter(runner, 4, batch, averages)
+    except NotFinite as error:
+        return str(error)
+    return " ".join(f"{name} {float(value):g}" for name, value in averages.items())
+
+
+@pytest.mark.parametrize("wrapper", ["local", "any device"])
+def test_all_processes_stop_and_name_the_one_that_saw_it(wrapper, tmp_path):
+    names = {"local": ("loss_res2+res3", "loss_res4+res5"), "any device": ("loss_cls", "acc")}
+    first, second = names[wrapper]
+
+    def work(rank):
+        print(one_step(wrapper, {first: 1.0 + rank, second: 4.0}, tmp_path))
+        print(one_step(wrapper, {first: 1.0, second: math.nan if rank else 4.0}, tmp_path))
+
+    for log in in_two_processes(work, tmp_path):
+        fine, error = log.splitlines()
+        assert fine == f"{first} 1.5 {second} 4"  # the average
+        title = {"local": "unit res4+res5", "any device": "acc"}[wrapper]
+        assert re.match(
+            rf"iteration 5, epoch 1: rank 1 on \S+: {re.escape(title)} is nan\. No", error
+        )
+    found = [
+        json.loads((tmp_path / name).read_text())
+        for name in ("bad_batch.json", "bad_batch_rank1.json")
+    ]
+    assert [batch["rank"] for batch in found] == [0, 1]
+    assert [batch["losses"][second] for batch in found] == [4.0, "nan"]
+    assert found[0]["images"] != found[1]["images"]
+
+
+# ---- collapse ------------------------------------------------------------------------------------
+
+
+def test_the_spread_by_hand():
+    uniform = torch.randn(20000, 16, generator=torch.Generator().manual_seed(0))
+    assert spread(7 * uniform) == pytest.approx(1, abs=0.01)  # a sphere, at any length
+    assert spread(torch.ones(8, 16)) == pytest.approx(0, abs=1e-6)
+    two = torch.eye(16)[[0, 1] * 4]  # half at e1, half at e2: 0.5 in two channels of 16
+    assert spread(two) == pytest.approx(0.5 * 2 / 16 * 4)
+
+
+class Watched:
+    """As much of a Runner as EmbeddingSpread looks at: 10 batches an epoch, every third logged."""
+
+    def __init__(self, model):
+        self.model, self.warnings = model, []
+        self.hooks = [LoggerHook(interval=3)]
+        self.train_dataloader = range(10)
+        self.logger = SimpleNamespace(warning=self.warnings.append)
+        self.message_hub = MessageHub.get_instance(f"spread{next(toy.COUNT)}")
+
+    def step(self, hook, iteration, embeddings):
+        """Let every decoder give these embeddings; return whether it was watched."""
+        self.iter = iteration
+        hook.before_train_iter(self, iteration % 10)
+        watched = [len(decoder._forward_hooks) for decoder in self.model.decoders]
+        for decoder, given in zip(self.model.decoders, embeddings, strict=True):
+            for part in given.chunk(2):  # as micro-batches do
+                decoder(part)
+        hook.after_train_iter(self, iteration % 10)
+        assert not any(decoder._forward_hooks for decoder in self.model.decoders)
+        return watched
+
+
+def test_a_unit_that_collapses_is_warned_about_once():
+    units = [SimpleNamespace(name=name) for name in ("res2+res3", "res3+res4")]
+    runner = Watched(SimpleNamespace(units=units, decoders=[torch.nn.Identity() for _ in units]))
+    hook = EmbeddingSpread()
+    hook.before_train(runner)
+    fine = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
+    near = torch.ones(64, 16) + 0.05 * fine
+    low = 0
+    for iteration in range(30):
+        collapsed = iteration in (2, 5) or iteration > 9  # twice in a row is none yet
+        watched = runner.step(hook, iteration, [fine, near if collapsed else fine])
+        logged = iteration % 10 in (2, 5, 8, 9)  # when LoggerHook logs
+        assert watched == [int(logged)] * 2
+        if logged:
+            low = low + 1 if collapsed else 0
+        assert len(runner.warnings) == (low >= 3)
+    assert re.search(
+        r"iteration 19: .* unit res3\+res4 have collapsed: .* 3 logs", runner.warnings[0]
+    )
+    values = [runner.message_hub.get_scalar(f"train/spread_{u.name}").current() for u in units]
+    assert values == pytest.approx([spread(fine), spread(near)])
+    assert values[0] > 0.9 and values[1] < 0.1

@@ -1,0 +1,1 @@
+"""Everything that a table needs, run here or on Slurm."""

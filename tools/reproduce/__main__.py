@@ -1,0 +1,162 @@
+"""Everything that a table or figure of the paper needs: what is done, and doing the rest.
+
+    python tools/reproduce.py table2 --plan     what it needs, how far that is, what it costs
+    python tools/reproduce.py table2 --run      run what is missing here, one run after the other
+    python tools/reproduce.py table2 --slurm    submit it, every job after those that it needs
+    python tools/reproduce.py table2 --run --scale demo      on drawn scenes, in minutes
+
+What is finished is never run again, a run that was broken off goes on from its last checkpoint, and
+what another call is running is left to it. DIR is relative to the folder you are in; without it all
+lies in the repository, and all paths shown are relative to its root.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+
+from pretrain.engine.refresh import VARIABLE, refresh_tables
+from results.plan.cost import gpu_hours, measured_reports
+from results.plan.demo import DEMO
+from results.plan.paper import PAPER
+from results.plan.planned_run import TRAINERS, Run, in_order
+from results.record.run_record import RunRecord
+from tools.reproduce import slurm as reproduce_slurm
+from tools.reproduce.here import end_when_asked, run_missing
+from tools.reproduce.state import Place, state, what_to_do
+from tools.setup.machine import ROOT
+
+PLANS = {"paper": PAPER, "demo": DEMO}
+FOLDERS = {
+    "paper": Place("work_dirs", "data"),
+    "demo": Place("demo_out/runs", "demo_out/data"),  # tools/demo.py's own
+}
+
+
+def runs_of(tables: Sequence[str], scale: str) -> tuple[Run, ...]:
+    """All runs of some tables, needs first.
+
+    Raises:
+        ValueError: nothing of a name is planned at that scale; what is, is listed.
+    """
+    plans = PLANS[scale]
+    if unknown := [table for table in tables if table not in plans]:
+        raise ValueError(
+            f"no plan for {', '.join(unknown)} at scale {scale}; there are plans for: "
+            f"{', '.join(plans)}"
+        )
+    return in_order(run for table in tables for run in plans[table])
+
+
+def print_plan(runs: Sequence[Run], place: Place) -> None:
+    """Every run with its state, GPU-hours and needs, then the sums."""
+    reports = measured_reports()
+    states, hours = Counter[str](), 0.0
+    width = max(len(run.name) for run in runs)
+    print(f"{'state':9} {'run':{width}} {'kind':9} {'GPU-hours':>15}  needs; config")
+    unknown = 0
+    for run in runs:
+        found = shown_state(run, place)
+        states[found] += 1
+        cost = cost_of(run, place, found, reports)
+        needs = ", ".join(need.name for need in run.needs) or "nothing"
+        print(f"{found:9} {run.name:{width}} {run.kind:9} {cost:>15}  {needs}; ", end="")
+        print(" = ".join((run.config, *run.also)) if run.config else place.shown(run))
+        if found != "done" and run.kind in TRAINERS:
+            estimate = gpu_hours(run, reports)
+            hours += estimate[0] if estimate else 0.0
+            unknown += estimate is None
+    print(f"{len(runs)} runs: " + ", ".join(f"{n} {name}" for name, n in sorted(states.items())))
+    print_faults(runs, place)
+    measured = f"{hours:,.0f} GPU-hours, training steps alone, by results/measured"
+    print(
+        f"to do: {measured}" + (f", and {unknown} runs whose cost is not measured" * bool(unknown))
+    )
+
+
+def print_faults(runs: Sequence[Run], place: Place) -> None:
+    """The runs whose folders need a hand, with what was found there and how to mend it."""
+    for run in runs:
+        if told := what_to_do(run, place):
+            print(f"{run.name}: {told}")
+
+
+def shown_state(run: Run, place: Place) -> str:
+    """As :func:`reproduce_state.state`, or queued, or failed, where it was given to Slurm."""
+    found = state(run, place)
+    if found != "missing" or not (place.folder(run) / reproduce_slurm.JOB).is_file():
+        return found
+    return "queued" if reproduce_slurm.queued_job(place.folder(run)) else "failed"
+
+
+def cost_of(run: Run, place: Place, found: str, reports: Sequence[dict[str, object]]) -> str:
+    """What it took, if it is done; else what it will take, where that was measured."""
+    if run.kind not in TRAINERS:
+        return "none"
+    if found == "done":
+        record = RunRecord.read(place.result(run))
+        hours = record.wall_time_s * record.world_size / 3600
+        return f"took {hours:.2f}" if record.hardware.get("gpus") else f"CPU {hours:.2f} h"
+    estimate = gpu_hours(run, reports)
+    return f"{estimate[0]:,.0f}" if estimate else "not measured"
+
+
+def from_root(folder: str | None) -> str | None:
+    """A folder as the caller names it, as it is called in the repository's root."""
+    return folder if not folder or os.path.isabs(folder) else os.path.relpath(folder, ROOT)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status, 1 where a run failed, 2 where the input is at fault."""
+    parser = argparse.ArgumentParser(
+        prog="python tools/reproduce.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("tables", nargs="+", metavar="TABLE", help=", ".join(PAPER))
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--plan", action="store_true", help="print it (what is done by default)")
+    what.add_argument("--run", action="store_true", help="run what is missing, here")
+    what.add_argument("--slurm", action="store_true", help="submit what is missing; see below")
+    parser.add_argument("--scale", choices=PLANS, default="paper")
+    parser.add_argument("--runs", metavar="DIR", help="folder of the runs: work_dirs")
+    parser.add_argument("--data", metavar="DIR", help="holds imagenet/, coco/, cityscapes/: data")
+    parser.add_argument("--processes", type=int, metavar="N", help="of a training; every GPU, or 1")
+    _, _, variables = (reproduce_slurm.__doc__ or "").partition("\n\n")
+    parser.epilog = f"--slurm reads from the environment:\n{variables}"
+    args = parser.parse_args(arguments)
+    usual = FOLDERS[args.scale]
+    place = Place(from_root(args.runs) or usual.runs, from_root(args.data) or usual.data)
+    os.chdir(ROOT)
+    try:
+        runs = runs_of(args.tables, args.scale)
+        if args.slurm:
+            for name, outcome in reproduce_slurm.submit_missing(runs, place).items():
+                print(f"{name}: {outcome}")
+            return 0
+        if not args.run:
+            print_plan(runs, place)
+            return 0
+        end_when_asked()
+        refresh = os.environ.get(VARIABLE, "1")
+        os.environ[VARIABLE] = "0" if args.scale == "demo" else refresh  # its runs are too short
+        states = run_missing(runs, place, lambda run: place.command(run, args.processes))
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for run in runs:
+        if states[run.name] == "skipped":
+            absent = [need.name for need in run.needs if states[need.name] != "done"]
+            print(f"{run.name}: skipped, it needs {', '.join(absent)}")
+    print_faults(runs, place)
+    print(", ".join(f"{n} {name}" for name, n in sorted(Counter(states.values()).items())))
+    os.environ[VARIABLE] = refresh
+    refresh_tables(place.folder(runs[-1]))
+    return 0 if set(states.values()) == {"done"} else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

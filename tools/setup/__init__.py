@@ -1,0 +1,1 @@
+"""What `tools/setup.sh` is made of; nothing here needs .venv."""

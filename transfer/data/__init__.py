@@ -1,0 +1,1 @@
+"""Detection datasets: checked, prepared, split."""

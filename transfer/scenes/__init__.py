@@ -1,0 +1,1 @@
+"""The embedded data: drawn scenes as detection datasets."""

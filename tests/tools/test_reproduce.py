@@ -179,8 +179,10 @@ def test_a_trainer_ends_with_its_call(number, moment, base, place):
              f"exec bash {shell}"]  # fmt: skip
     script = (
         f"import sys; sys.path[:0] = {[str(ROOT / 'tools'), str(ROOT), str(ROOT / 'tests')]}\n"
-        "from tools.reproduce.here import end_when_asked, execute; from tools.reproduce.state import Place\n"
-        f"from tests.helpers.stand_in_trainer import A; end_when_asked(); execute(A, {place!r}, {chain})"
+        "from tools.reproduce.here import end_when_asked, execute\n"
+        "from tools.reproduce.state import Place\n"
+        "from tests.helpers.stand_in_trainer import A\n"
+        f"end_when_asked(); execute(A, {place!r}, {chain})"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
     if moment == "while it trains":  # it sleeps 30 s before it begins

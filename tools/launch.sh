@@ -26,8 +26,7 @@ export GOES_ON_WITH
 shift 2
 python=${PYTHON:-$root/.venv/bin/python}
 command -v "$python" >/dev/null || fail "no $python; run: bash $(printf %q "$root/tools/setup.sh")"
-# This checkout's packages before what the caller's folder has under the same name (Python 3.10 has no
-# PYTHONSAFEPATH: there the caller's come first).
+# This checkout's packages before what the caller's folder has under the same name.
 export PYTHONSAFEPATH=1 PYTHONPATH=$root:${PYTHONPATH:+$PYTHONPATH:}$PWD
 if [[ ${1:-} =~ ^[0-9]+$ ]]; then
     processes=$1

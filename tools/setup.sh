@@ -5,7 +5,7 @@ set -euo pipefail
 
 usage='usage: bash tools/setup.sh            make .venv, or bring it up to date
        bash tools/setup.sh --check    say what is installed, what is wrong and what mends it
-environment: PYTHON                  the Python to make it of (3.10 to 3.12), or to check where there is none
+environment: PYTHON                  the Python to make it of (3.11 or 3.12), or to check where there is none
              MAX_JOBS                compilers at a time while mmcv is built
              XDG_CACHE_HOME          where the built mmcv is kept (default: ~/.cache)
              FORCE_CUDA=1, TORCH_CUDA_ARCH_LIST="8.0;9.0"   CUDA operators on a machine without GPU'
@@ -24,7 +24,7 @@ fail() {
   exit 1
 }
 
-# Sets python and version to the base interpreter of the first candidate that is 3.10 to 3.12.
+# Sets python and version to the base interpreter of the first candidate that is 3.11 or 3.12.
 find_python() {
   local candidate told tried=''
   for candidate in "$@"; do
@@ -32,11 +32,11 @@ find_python() {
       2>/dev/null) || told='not found'
     case $told in
       *" $venv/"*) ;; # what is left of a .venv
-      '3.10 '* | '3.11 '* | '3.12 '*) python=${told#* } && version=${told%% *} && return ;;
+      '3.11 '* | '3.12 '*) python=${told#* } && version=${told%% *} && return ;;
       *) tried+="$candidate ${told%% /*}, " ;;
     esac
   done
-  fail "found ${tried%, }; expected Python 3.10, 3.11 or 3.12" \
+  fail "found ${tried%, }; expected Python 3.11 or 3.12" \
     'install one: apt-get install -y python3 python3-venv' \
     'or name one: PYTHON=/path/to/python3.11 bash tools/setup.sh'
 }
@@ -88,7 +88,8 @@ case ${1-} in
     python=$venv/bin/python
     [[ -x $python ]] || python=${PYTHON-}
     [[ -n $python ]] || fail "nothing is installed: there is no $venv; run: bash tools/setup.sh"
-    python=$(realpath -s "$(command -v "$python")") || fail "found no $python, which PYTHON names"
+    found=$(command -v "$python") || fail "found no $python, which PYTHON names"
+    python=$(realpath -s "$found")
     cd "$root"
     exec "$python" -m tools.setup.doctor
     ;;
@@ -102,9 +103,9 @@ esac
 if [[ -n ${PYTHON-} ]]; then
   find_python "$PYTHON"
 elif [[ -x $venv/bin/python ]]; then
-  find_python "$venv/bin/python" python3 python3.12 python3.11 python3.10
+  find_python "$venv/bin/python" python3 python3.12 python3.11
 else
-  find_python python3 python3.12 python3.11 python3.10
+  find_python python3 python3.12 python3.11
 fi
 return_if_current
 

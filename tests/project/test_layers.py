@@ -1,5 +1,6 @@
 """The layers that pyproject.toml declares hold, and each of them is seen when it is broken."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -22,26 +23,14 @@ def test_the_layers_hold() -> None:
 @pytest.mark.parametrize(
     ("file", "line", "contract"),
     [
-        ("pretrain/losses/info_nce.py", "import mmdet.apis", "pretrain knows nothing of mmdet"),
-        ("pretrain/hooks.py", "from results import tables", "of results only what describes a run"),
-        (
-            "pretrain/images/decode.py",
-            "import transfer.data.splits",
-            "pretrain knows nothing of mmdet",
-        ),
-        ("transfer/hooks.py", "from pretrain import losses", "transfer sees of pretrain"),
-        ("transfer/hooks.py", "from results import load", "transfer sees of pretrain"),
+        ("pretrain/losses/info_nce.py", "import mmdet.apis", "pretrain knows nothing of"),
+        ("pretrain/hooks.py", "from results import tables", "pretrain knows nothing of"),
+        ("pretrain/images/decode.py", "import transfer.data.splits", "pretrain knows nothing of"),
+        ("transfer/hooks.py", "from pretrain import losses", "transfer trains no backbones"),
+        ("transfer/hooks.py", "from results.tables import load", "transfer trains no backbones"),
         ("results/tables/load.py", "import torch", "results imports neither"),
-        (
-            "results/record/run_record.py",
-            "import pandas",
-            "what describes a run is the standard library's",
-        ),
-        (
-            "results/record/run_record.py",
-            "from results import load",
-            "what describes a run stands below",
-        ),
+        ("results/record/run_record.py", "import pandas", "the run record stands alone"),
+        ("results/record/run_record.py", "from results.tables import load", "records below tables"),
         ("pretrain/units.py", "from pretrain import model", "what the method is made of"),
     ],
 )
@@ -52,5 +41,4 @@ def test_a_forbidden_import_is_seen(tmp_path: Path, file: str, line: str, contra
     with (tmp_path / file).open("a") as source:
         source.write(f"\n{line}\n")
     told = " ".join(lint(tmp_path).split())
-    assert contract in told
-    assert "BROKEN" in told
+    assert re.search(f"{contract}[^.]*? BROKEN", told)

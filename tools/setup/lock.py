@@ -46,7 +46,7 @@ def compile_lock(lock: Path, source: str, *options: str, stdin: str = "") -> Non
     """One run of uv, which leaves the file as it was if it fails."""
     command = [str(Path(sys.executable).with_name("uv")), "pip", "compile", source, *options,
                "-c", "constraints.txt", "--build-constraint", "constraints.txt",
-               "--universal", "--python-version", "3.10", "--generate-hashes", "--quiet",
+               "--universal", "--python-version", "3.11", "--generate-hashes", "--quiet",
                "--custom-compile-command", "python -m tools.setup.lock",
                "--output-file", str(lock.relative_to(ROOT))]  # fmt: skip
     subprocess.run(command, check=True, cwd=ROOT, input=stdin, text=True)

@@ -50,12 +50,12 @@ def preflight() -> Iterator[Finding]:
 
 
 def python_version(version: tuple[int, ...] = sys.version_info[:3]) -> Finding:
-    """Python 3.10 to 3.12."""
+    """Python 3.11 or 3.12."""
     found = ".".join(map(str, version))
-    if (3, 10) <= version[:2] <= (3, 12):
+    if (3, 11) <= version[:2] <= (3, 12):
         return Finding("python", found)
     mend = "PYTHON=/path/to/python3.11 bash tools/setup.sh"
-    return Finding("python", f"{found}, expected 3.10 to 3.12", "fault", mend)
+    return Finding("python", f"{found}, expected 3.11 or 3.12", "fault", mend)
 
 
 def venv_module() -> Finding:

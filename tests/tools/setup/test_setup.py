@@ -47,8 +47,8 @@ def fake_venv(root: Path) -> Path:
     script(
         root / ".venv/bin/python",
         f'echo "$*" >> "{root}/calls.txt"\n'
-        '[[ "$*" == *"-m pip"* || "$*" == *"pip_locked.py"* ]] && exit 7\n'
-        '[[ "$*" == *"setup_state.py repair"* || "$*" == *"doctor.py"* ]] && exit 0\n'
+        '[[ "$*" == *"-m pip"* || "$*" == *"pip_locked"* ]] && exit 7\n'
+        '[[ "$*" == *"setup_state repair"* || "$*" == *"doctor"* ]] && exit 0\n'
         f'exec "{sys.executable}" "$@"',
     )
     (root / ".venv/bin/activate").write_text(f'VIRTUAL_ENV="{root}/.venv"')
@@ -67,7 +67,7 @@ def test_finished_and_unchanged_returns_at_once_and_changed_calls_pip(checkout: 
         lock.write("# changed\n")
     changed = run_setup(checkout, PYTHON=str(venv / "bin/python"))
     calls = (checkout / "calls.txt").read_text()
-    assert "tools/setup/pip_locked.py tools/setup/locks/pip.txt --only-binary :all:" in calls
+    assert "tools.setup.pip_locked tools/setup/locks/pip.txt --only-binary :all:" in calls
     assert changed.returncode == 1
     assert "exit status 7" in changed.stderr
     assert "it goes on from here" in changed.stderr
@@ -81,7 +81,7 @@ def test_a_half_made_venv_is_made_anew(checkout: Path, tmp_path: Path) -> None:
         tmp_path / "python",
         'case "$*" in\n'
         '  "-c import sys"*) echo "3.11 $0" ;;\n'
-        "  *doctor.py*) ;;\n"
+        "  *doctor*) ;;\n"
         '  "-m venv"*) [[ ! -e "$3/left over" ]] && echo fresh; exit 9 ;;\n'
         "esac",
     )
@@ -104,7 +104,7 @@ def test_an_unsupported_python_is_named_with_the_mend(checkout: Path, tmp_path: 
     old = script(tmp_path / "python3.9", 'echo "3.9 $0"')
     stopped = run_setup(checkout, PYTHON=str(old))
     assert stopped.returncode == 1
-    assert f"found {old} 3.9; expected Python 3.10, 3.11 or 3.12" in stopped.stderr
+    assert f"found {old} 3.9; expected Python 3.11 or 3.12" in stopped.stderr
     assert "PYTHON=/path/to/python3.11 bash tools/setup.sh" in stopped.stderr
     assert not (checkout / ".venv").exists()
 

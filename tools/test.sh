@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
 # Set-up, then lint, format, types and layers, then the tests; pytest's closing line comes last.
-# usage: bash tools/test.sh [PYTEST ARGUMENTS]        e.g. bash tools/test.sh -k splits -x
+# usage: bash tools/test.sh [--fast] [PYTEST ARGUMENTS]        e.g. bash tools/test.sh -k splits -x
+#   --fast   leaves out the tests that are marked slow
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash tools/setup.sh
+if [[ ${1-} == --fast ]]; then
+  set -- -m 'not slow' "${@:2}"
+fi
 failed=()
 
 check() {

@@ -20,8 +20,11 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def start_two(work, folder: Path, **environment: str) -> list[int]:
-    """Fork two processes that run ``work(rank)`` in a group; what they print goes to a file each.
+def start_two(work, folder: Path, meet: bool = True, **environment: str) -> list[int]:
+    """Fork two processes that run ``work(rank)``; what they print goes to a file each.
+
+    Args:
+        meet: whether they are in a group before that, or find each other by the environment.
 
     Returns:
         Their ids, by rank; each ends with 0, or with 1 and a traceback in its file.
@@ -42,7 +45,8 @@ def start_two(work, folder: Path, **environment: str) -> list[int]:
             os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank))
             os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, **environment)
             torch.set_num_threads(1)
-            dist.init_process_group("gloo", timeout=timedelta(seconds=120))
+            if meet:
+                dist.init_process_group("gloo", timeout=timedelta(seconds=120))
             work(rank)
             status = 0
         except SystemExit as stop:
@@ -75,9 +79,9 @@ def end(pids: list[int]) -> None:
             os.waitpid(pid, 0)
 
 
-def in_two_processes(work, folder: Path, **environment: str) -> list[str]:
+def in_two_processes(work, folder: Path, meet: bool = True, **environment: str) -> list[str]:
     """What two processes printed that have run ``work(rank)`` to its end."""
-    pids = start_two(work, folder, **environment)
+    pids = start_two(work, folder, meet, **environment)
     try:
         statuses = [wait_for(pid) for pid in pids]
     finally:

@@ -3,8 +3,6 @@
 import copy
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +13,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import PARAM_SCHEDULERS
 from PIL import Image
 
+from pretrain.engine.checkpoint import AtomicCheckpoint
 from pretrain.export import weights_sha256
 from pretrain.images.decode import UnreadableImage
 from pretrain.images.labelled_images import read_splits
@@ -27,6 +26,7 @@ from results.record.protocol import deviations
 from results.record.run_record import RunRecord
 from results.tables.paper import TABLE1
 from tests.helpers.labelled import SIDE, write_colours
+from tests.helpers.two_processes import in_two_processes
 
 SMALL = [f"image_size={SIDE}", f"resize={SIDE}", "global_batch_size=12", "base_lr=10.0",
          "train_dataloader.num_workers=0", "val_dataloader.num_workers=0"]  # fmt: skip
@@ -117,25 +117,22 @@ def test_with_augmentation_it_reads_images_and_recognises_them_too(colours, tmp_
     assert any("random resized crop of 32 and flip" in text for text in record.deviations)
 
 
-KILLED = """
-import os, signal, sys
-from pretrain.linear_probe import main
-from pretrain.engine.checkpoint import AtomicCheckpoint
-
-def save_and_die(*arguments):
-    save(*arguments)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-save, AtomicCheckpoint._save = AtomicCheckpoint._save, save_and_die
-main(sys.argv[1:])
-"""
-
-
 def test_killed_and_resumed_it_ends_at_the_same_weights(finished, colours, backbone, tmp_path):
     every = "default_hooks.checkpoint.interval=1"
     command = arguments(colours, backbone, tmp_path / "a.json", every)
-    killed = subprocess.run([sys.executable, "-c", KILLED, *command], capture_output=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    if not (pid := os.fork()):
+        save = AtomicCheckpoint._save
+
+        def save_and_die(*arguments):
+            save(*arguments)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        AtomicCheckpoint._save = save_and_die
+        try:
+            main(command)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
     assert not (tmp_path / "a.json").exists()
     with pytest.raises(SystemExit, match=r"holds an unfinished run.*--resume"):
         main(command)
@@ -147,16 +144,9 @@ def test_killed_and_resumed_it_ends_at_the_same_weights(finished, colours, backb
     )
 
 
-@pytest.mark.slow
 def test_two_processes_give_the_result_of_one(finished, colours, backbone, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-               "--module", "pretrain.readout.linear_probe", "--launcher", "pytorch"]  # fmt: skip
-    options = arguments(colours, backbone, tmp_path / "two.json")
-    done = subprocess.run(
-        [*command, *options], capture_output=True, text=True, timeout=900,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    command = arguments(colours, backbone, tmp_path / "two.json")
+    in_two_processes(lambda rank: main(["--launcher", "pytorch", *command]), tmp_path, meet=False)
     two, one = RunRecord.read(tmp_path / "two.json"), RunRecord.read(finished)
     assert two.world_size == 2 and two.metrics == one.metrics
     ours = classifiers_of(tmp_path / "two.json")

@@ -65,7 +65,8 @@ def stages(out: Path, smoke: bool) -> list[tuple[str, list[Step]]]:
         training("pretrain", f"pretrain_{m}", f"data_root={coco}/train2017", *short)
         for m in methods
     ]
-    detect = [transfer(f"mask_rcnn_{m}", coco, m) for m in ("random", *methods)]
+    compared = methods if smoke else ("random", *methods)
+    detect = [transfer(f"mask_rcnn_{m}", coco, m) for m in compared]
     detect.append(transfer("mask_rcnn_loco_cityscapes", cityscapes, "loco"))
     return [
         ("draw the scenes", draw),

@@ -33,7 +33,7 @@ def seed_everything(seed: int, *place: int) -> None:
 
 
 @DATASETS.register_module()
-class SeededSamples(Dataset):
+class SeededSamples(Dataset[Any]):
     """A dataset whose transforms draw from the global generators, seeded before each sample.
 
     mmdetection's transforms do. It is indexed by keys (:mod:`pretrain.engine.sampler`);

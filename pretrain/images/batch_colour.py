@@ -30,7 +30,7 @@ def distort(views: Tensor, colours: Tensor) -> Tensor:
         uint8 (N, 3, side, side).
     """
     colours = colours.cpu()
-    factors, order, grey_too, sigma = colours.split([4, 4, 1, 1], dim=1)
+    factors, order, grey_too, sigma = torch.split(colours, [4, 4, 1, 1], dim=1)
     with torch.autocast(views.device.type, enabled=False):
         x = views.float()
         for turn in order.long().unbind(1):  # (N,), the operation that is each view's next

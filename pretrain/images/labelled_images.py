@@ -90,7 +90,7 @@ def read_split(data_root: str | Path, split: str) -> LabelledFiles:
 
 
 @DATASETS.register_module()
-class LabelledImages(Dataset):
+class LabelledImages(Dataset[dict[str, Any]]):
     """Images of one split with their labels.
 
     A sample depends on the seed, the epoch and the image alone; a sampler gives keys, ``epoch x

@@ -21,7 +21,7 @@ READABLE = -1  # ``unreadable`` of a sample whose file could be read
 
 
 @DATASETS.register_module()
-class TwoViewImages(Dataset):
+class TwoViewImages(Dataset[dict[str, Any]]):
     """Two augmented views of every image of a data root.
 
     A sample depends on the seed, the epoch and the image alone: not on workers, nor on what was

@@ -7,6 +7,7 @@ import argparse
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,7 +75,7 @@ def embed(
     """Features of the images at ``places``, (N, C) a stage, in memory."""
     encoder.to(get_device())
     some = Subset(images, places)
-    loader: DataLoader = DataLoader(some, batch_size=64, num_workers=num_workers)
+    loader: DataLoader[Any] = DataLoader(some, batch_size=64, num_workers=num_workers)
     batches = [encoder(batch)["features"] for batch in loader]
     return {stage: torch.cat([b[stage] for b in batches]).cpu() for stage in encoder.stages}
 

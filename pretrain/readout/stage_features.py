@@ -27,7 +27,7 @@ FEW = 2000  # images
 
 
 @DATASETS.register_module()
-class StageFeatures(Dataset):
+class StageFeatures(Dataset[dict[str, Any]]):
     """Pooled features of one split's images, each seen once through the centre crop.
 
     They are read from ``folder`` where it holds those of these very weights, images and crop;
@@ -116,14 +116,14 @@ def _holds(folder: Path, of: dict[str, Any]) -> bool:
     return held
 
 
-def _share(images: LabelledImages, batch_size: int) -> DataLoader:
+def _share(images: LabelledImages, batch_size: int) -> DataLoader[Any]:
     """This process's images: every world_size-th. A few are read sooner than workers start."""
     share = range(get_rank(), len(images), get_world_size())
     workers = min(MAX_WORKERS, len(os.sched_getaffinity(0))) if len(share) > FEW else 0
     return DataLoader(Subset(images, share), batch_size=batch_size, num_workers=workers)
 
 
-def _compute(encoder: FrozenEncoder, loader: DataLoader, folder: Path, images: int) -> None:
+def _compute(encoder: FrozenEncoder, loader: DataLoader[Any], folder: Path, images: int) -> None:
     """Write the features of all stages; each process fills its own rows of the same files."""
     if is_main_process():
         _make_files(folder, encoder.channels, images)

@@ -28,7 +28,7 @@ class LARS(Optimizer):
 
     def __init__(
         self,
-        params: Iterable,
+        params: Iterable[Any],
         lr: float,
         momentum: float = 0.9,
         weight_decay: float = 0.0,

@@ -87,7 +87,7 @@ def summary(rates: Rounds, reference: str) -> dict[str, dict[str, Any]]:
     return table
 
 
-def per_core(datasets: Mapping[str, Dataset], repeats: int) -> Rounds:
+def per_core(datasets: Mapping[str, Dataset[Any]], repeats: int) -> Rounds:
     """One process, without workers; seconds of its processor."""
 
     def work(dataset: Any) -> Callable[[], int]:
@@ -100,10 +100,10 @@ def per_core(datasets: Mapping[str, Dataset], repeats: int) -> Rounds:
     return found
 
 
-def all_cores(datasets: Mapping[str, Dataset], repeats: int, workers: int) -> Rounds:
+def all_cores(datasets: Mapping[str, Dataset[Any]], repeats: int, workers: int) -> Rounds:
     """A DataLoader with workers that stay; seconds on the clock."""
 
-    def work(loader: DataLoader) -> Callable[[], int]:
+    def work(loader: DataLoader[Any]) -> Callable[[], int]:
         return lambda: sum(1 for _ in loader) * 8
 
     loaders = {

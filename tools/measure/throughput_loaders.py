@@ -17,7 +17,7 @@ from pretrain.images.two_views import TwoViewImages
 from pretrain.model import TwoViewPreprocessor
 
 
-class PillowViews(Dataset):
+class PillowViews(Dataset[Any]):
     """Images as Pillow opens them, through a transform that gives two views."""
 
     def __init__(self, root: Path, transform: Callable[[Image.Image], Any]) -> None:
@@ -32,7 +32,7 @@ class PillowViews(Dataset):
             return list(self.transform(image.convert("RGB")))
 
 
-class Normalised(Dataset):
+class Normalised(Dataset[Any]):
     """Our views as the model sees them, normalised by the worker already."""
 
     def __init__(self, dataset: TwoViewImages) -> None:
@@ -84,7 +84,7 @@ def torchvision_pil(root: Path, size: int) -> PillowViews:
     return PillowViews(root, lambda image: [transform(image), transform(image)])
 
 
-LOADERS: dict[str, Callable[[Path, int], Dataset]] = {
+LOADERS: dict[str, Callable[[Path, int], Dataset[Any]]] = {
     "ours": ours,
     "ours_normalised": lambda root, size: Normalised(ours(root, size)),
     "ours_colour_on_device": lambda root, size: ours(root, size, colour_on_device=True),

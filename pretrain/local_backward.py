@@ -127,7 +127,7 @@ class _Segment:
             self.waiting = None if upper_gradient_only else total.pop()
             return
         torch.autograd.backward(
-            _HandOver.apply(self.output, total),
+            _HandOver.apply(self.output, total),  # type: ignore[no-untyped-call]
             inputs=[*self.parameters, *([self.input] if at_once else [])],
         )
         if at_once:

@@ -32,7 +32,7 @@ class PeakMemory(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.alive_bytes = 0
         self.peak_bytes = 0
         self._watched: set[int] = set()

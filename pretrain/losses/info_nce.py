@@ -51,7 +51,7 @@ def gather(tensor: Tensor) -> Tensor:
     The gradient of a row is the sum of what every process asks of it. Averaged over processes, as
     data-parallel training does with parameters, it is the gradient of the mean of all losses.
     """
-    return _Gather.apply(tensor) if _distributed() else tensor
+    return _Gather.apply(tensor) if _distributed() else tensor  # type: ignore[no-untyped-call]
 
 
 class _Gather(torch.autograd.Function):

@@ -33,7 +33,7 @@ class CPUSyncBatchNorm(_BatchNorm):
         x = input.float() if low else input
         count, mean, variance = _global_moments(x.detach(), self.process_group)
         self._track(count, mean, variance)
-        output = _Standardise.apply(
+        output = _Standardise.apply(  # type: ignore[no-untyped-call]
             x, mean, (variance + self.eps).rsqrt(), count, self.process_group
         )
         if self.affine:

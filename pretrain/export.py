@@ -23,9 +23,10 @@ from torch import Tensor
 from pretrain.encoders import Encoder, build_encoder
 from pretrain.engine.file_kinds import foreign, other_kind
 from pretrain.engine.stored_tensors import read_stored, tensors_of
-from results.record.field_types import MAX_TEXT, conform
 from results.record.files import sha256_file, write_atomically
+from results.record.plain_json import plain
 from results.record.protocol import SUPERVISED, is_published
+from results.record.text import MAX_TEXT
 
 FORMAT = "loco-transfer backbone"
 FORMAT_VERSION = 3  # 1 had no settings, 2 no source_sha256
@@ -274,8 +275,8 @@ def _is_texts(value: object) -> bool:
 
 def _is_json(value: object) -> bool:
     try:
-        conform("settings", value, dict[str, Any])  # as a run record will
-        return len(json.dumps(value, allow_nan=False)) <= MAX_TEXT
+        plain("settings", value)  # as a run record will
+        return isinstance(value, dict) and len(json.dumps(value, allow_nan=False)) <= MAX_TEXT
     except (TypeError, ValueError, RecursionError):
         return False
 

@@ -20,6 +20,7 @@ from pretrain.export import Provenance, write_backbone
 from pretrain.model import LocalContrastive
 from results.record.environment import git_commit
 from results.record.files import write_atomically
+from results.record.migration import setting_until_version_3
 from results.record.protocol import deviations
 
 ROW = re.compile(r"[0-9]{1,18}(,-?[0-9]+(\.[0-9]+)?)+")  # of LOSSES
@@ -121,6 +122,7 @@ class PretrainRecord(RecordHook):
             "split": None,
             "backbone": None,
             "settings": provenance.settings,
+            "setting": setting_until_version_3(cfg.method, provenance.settings),
         }
 
     def outcome(self, runner: Runner) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from pretrain.engine.launch import Unrecordable, config_text
 from pretrain.engine.recording import RecordHook, backbone_fields
 from pretrain.engine.resume import DETECTOR
 from pretrain.export import read_provenance, weights_sha256
-from results.record.field_types import MAX_ENTRIES
 from results.record.files import write_atomically
+from results.record.migration import setting_until_version_3
+from results.record.plain_json import MAX_ENTRIES
 from results.record.protocol import deviations, incomplete
 from transfer.backbones import TransferBackbone
 from transfer.data.splits import ids_file
@@ -188,6 +189,7 @@ class TransferRecord(RecordHook):
             "split": cfg.dataset.get("split"),
             "backbone": backbone,
             "settings": settings,
+            "setting": setting_until_version_3(cfg.method, settings),
         }
 
     def outcome(self, runner: Runner) -> dict[str, Any]:

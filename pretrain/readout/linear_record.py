@@ -19,6 +19,7 @@ from pretrain.readout.frozen_encoder import FrozenEncoder
 from pretrain.readout.knn import knn_ranks
 from pretrain.readout.linear_model import stage_metrics
 from pretrain.readout.stage_features import StageFeatures, stage_tensor
+from results.record.migration import setting_until_version_3
 from results.record.protocol import deviations, incomplete
 
 FEATURES = "features.npz"
@@ -81,6 +82,7 @@ class LinearRecord(RecordHook):
             "split": None,
             "backbone": None if cfg.method == "random" else backbone,
             "settings": provenance.settings,
+            "setting": setting_until_version_3(cfg.method, provenance.settings),
         }
 
     def outcome(self, runner: Runner) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from results.record.field_types import is_printable, shown
 from results.record.labels import DATASETS, METHODS, backbone_label, epochs_label, rank
 from results.record.run_record import KINDS
+from results.record.text import is_printable, shown
 from results.tables.load import Problem, artifact_path
 from results.tables.paper import optional_int
 

@@ -29,7 +29,7 @@ class Plot(NamedTuple):
 def load_plots(reports: Iterable[Report]) -> tuple[list[Plot], list[Problem]]:
     """One for every file of reports, in their order; a picture that cannot be read is a problem."""
     plots, problems = [], []
-    for path in dict.fromkeys(report["path"] for report in reports):
+    for path in dict.fromkeys(report.path for report in reports):
         picture = Path(path).with_suffix(".png")
         source = ""
         if picture.is_file():

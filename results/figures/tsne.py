@@ -25,9 +25,9 @@ from sklearn.manifold import TSNE
 from results.figures.artifacts import MAX_PANELS, in_order
 from results.figures.figure_files import write_figure
 from results.figures.plots import tsne_panels
-from results.record.field_types import is_printable
 from results.record.files import regular_file, write_atomically
 from results.record.labels import METHODS, backbone_label, rank
+from results.record.text import is_printable
 from results.tables.load import Problem, artifact_path
 
 SEED = 0  # the start is the principal components', so little is left to it

@@ -1,4 +1,4 @@
-"""What a run ran on: code, packages, machine. Standard library only."""
+"""What a run ran on: code, packages, machine."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""Files: read to their end, hashed, written whole or not at all. Standard library only."""
+"""Files: read to their end, hashed, written whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
-"""What a protocol states against what a run did. Standard library only."""
+"""What a protocol states against what a run did."""
 
 import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 MAX_VALUE = 300  # characters of a value; a footnote below a table has to hold it
-
 
 # The files of torchvision that the supervised rows take, by the first digits of their sha256, which
 # stand in their names: resnet50-19c8e357.pth.
@@ -40,12 +39,13 @@ def deviations(stated: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str
     for key, value in stated.items():
         allowed = tuple(value) if isinstance(value, (tuple, list)) else (value,)
         if found[key] not in allowed:
-            wanted = " or ".join(map(_short, allowed))
-            differences.append(f"{key}: {_short(found[key])} instead of {wanted}")
+            wanted = " or ".join(map(short, allowed))
+            differences.append(f"{key}: {short(found[key])} instead of {wanted}")
     return tuple(differences)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value in words; of a long one the beginning and a digest, so that two stay different."""
     text = str(value)
     if len(text) <= MAX_VALUE:
         return text
@@ -57,7 +57,7 @@ def incomplete(evaluated: int | None, expected: int | None) -> tuple[str, ...]:
 
     Args:
         evaluated: images that were looked at; None where nobody knows.
-        expected: images of the dataset; likewise.
+        expected: images of the dataset; None where nobody knows.
     """
     if evaluated is None or expected is None or evaluated >= expected:
         return ()

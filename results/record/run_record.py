@@ -7,31 +7,51 @@ compared is refused where it is written, not discovered when a table is drawn.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypedDict
 
-from results.record.field_types import MAX_NAME, conform, shown
+import msgspec
+from msgspec import Meta
+
 from results.record.files import regular_file, write_atomically
 from results.record.migration import migrate
+from results.record.plain_json import MAX_ENTRIES, plain
 from results.record.protocol import incomplete
+from results.record.text import MAX_TEXT, shown
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION: Literal[4] = 4
 FILE_NAME = "record.json"
 MAX_BYTES = 4 << 20  # of a file; ours have some KiB
-KINDS = ("pretrain", "linear", "transfer")
-METHODS = ("simclr", "gim", "loco", "supervised", "random")
-NAMES = ("encoder", "dataset", "protocol", "precision", "norm")  # fields that are never empty
+MAX_NAME = 300  # characters of a name that becomes a row, a heading or a part of a file name
+Kind = Literal["pretrain", "linear", "transfer"]
+KINDS = typing.get_args(Kind)
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _PERCENT = re.compile(r"a[pr]\d*|top[15]")
+
+Text = Annotated[str, Meta(max_length=MAX_TEXT)]
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME, pattern=r"\S")]
+Sha256 = Annotated[str, Meta(max_length=64, pattern="^[0-9a-f]{64}$")]
+Utc = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]  # ISO 8601
+Count = Annotated[int, Meta(ge=0)]
+AtLeastOne = Annotated[int, Meta(ge=1)]
+Texts = Annotated[tuple[Text, ...], Meta(max_length=MAX_ENTRIES)]
+AnyJson = Annotated[Any, Meta(extra_json_schema={"$ref": "#/$defs/json"})]
+Object = Annotated[dict[Text, AnyJson], Meta(max_length=MAX_ENTRIES)]
+
+
+class Backbone(TypedDict, total=False):
+    """The file that a run took its weights from, or wrote; `provenance` is what it says of them."""
+
+    path: Text | None
+    sha256: Sha256
+    provenance: Object | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,46 +63,54 @@ class RunRecord:
     the paper's tables. Paths in `artifacts` are relative to the record's own folder.
     """
 
-    kind: str  # one of KINDS
-    method: str  # one of METHODS
-    encoder: str  # "resnet50", "shufflenetv2_50", ...
-    pretrain_epochs: int | None  # of the backbone; None for "random" and "supervised"
-    dataset: str  # what this run trained on: "coco2017", "scenes_coco", ...
-    dataset_fingerprint: str  # sha256
-    protocol: str  # "frozen_1x", "frozen_64ep", "demo_frozen", "pretrain", ...
-    deviations: tuple[str, ...]
+    kind: Kind
+    method: Name  # "loco", ..., "supervised", "random", or a new one's own name
+    encoder: Name  # "resnet50", "shufflenetv2_50", ...
+    pretrain_epochs: Count | None  # of the backbone; None for "random" and "supervised"
+    dataset: Name  # what this run trained on: "coco2017", "scenes_coco", ...
+    dataset_fingerprint: Sha256
+    protocol: Name  # "frozen_1x", "frozen_64ep", "demo_frozen", "pretrain", ...
+    deviations: Texts
     split: int | None
     seed: int
-    config: str  # path as the user gave it, relative to the repository
-    config_hash: str  # sha256 of the resolved config
-    git_commit: str  # "" where unknown, "+dirty" appended where files were modified
-    world_size: int
-    global_batch_size: int
-    precision: str  # "float32", "bfloat16"
-    norm: str  # the norm that really ran, in words
+    config: Text  # path as the user gave it, relative to the repository
+    config_hash: Sha256  # of the resolved config
+    git_commit: Text  # "" where unknown, "+dirty" appended where files were modified
+    world_size: AtLeastOne
+    global_batch_size: AtLeastOne
+    precision: Name  # "float32", "bfloat16"
+    norm: Name  # the norm that really ran, in words
     learning_rate: float
-    versions: dict[str, str]
-    hardware: dict[str, Any]
-    backbone: dict[str, Any] | None  # {"path", "sha256", "provenance"}; None where none was loaded
-    metrics: dict[str, float]  # percent ("box_ap", "knn_top1_res2"); pretrain: "loss_<unit>"
-    wall_time_s: float
+    versions: Annotated[dict[Text, Text], Meta(max_length=MAX_ENTRIES)]
+    hardware: Object
+    backbone: Backbone | None  # None where no weights were loaded
+    # percent ("box_ap", "knn_top1_res2"); of a pretraining "loss_<unit>"
+    metrics: Annotated[dict[Name, float], Meta(max_length=MAX_ENTRIES)]
+    wall_time_s: Annotated[float, Meta(ge=0)]
     peak_memory_mib: float | None
-    started_at: str  # ISO 8601, UTC
-    finished_at: str
-    artifacts: dict[str, Any]
-    # Units, decoder, temperature and sharing of the backbone's pretraining, which tell the rows of
-    # Tables 4 and 5 apart; {} where there was none or nobody knows.
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    started_at: Utc
+    finished_at: Utc
+    artifacts: Object
+    # Units, decoder, temperature and sharing of the backbone's pretraining; {} where there was none
+    # or nobody knows. `setting` says what of them differs from the method's own ("conv_blocks=2"),
+    # which tells the rows of Tables 4 and 5 apart; "" for the method as it is.
+    settings: Object = field(default_factory=dict)
+    setting: Text = ""
     # Of linear and transfer: images that the metrics were computed on, and how many there are of
     # them; None in records older than that. Fewer is a deviation.
-    evaluated_images: int | None = None
-    expected_images: int | None = None
-    schema_version: int = SCHEMA_VERSION
+    evaluated_images: Count | None = None
+    expected_images: Count | None = None
+    schema_version: Literal[4] = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        for name, hint in _hints().items():
-            object.__setattr__(self, name, conform(name, getattr(self, name), hint))
-        _check_values(self)
+        for name, kind in _types().items():
+            value = plain(name, getattr(self, name))
+            object.__setattr__(self, name, _converted(name, value, kind))
+        for name in ("started_at", "finished_at"):
+            parse_utc(getattr(self, name), name)
+        _check_epochs(self)
+        if self.kind in ("linear", "transfer"):
+            _check_readout(self)
 
     def write(self, path: str | os.PathLike[str]) -> Path:
         """Write the record atomically; return its file.
@@ -94,13 +122,7 @@ class RunRecord:
         target = Path(path)
         if target.suffix != ".json" or target.is_dir():
             target = target / FILE_NAME
-        content = {}
-        for field in dataclasses.fields(self):
-            content[field.name] = getattr(self, field.name)
-            try:
-                json.dumps(content[field.name], allow_nan=False)
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"{field.name} cannot be written as JSON: {error}") from error
+        content = {each.name: getattr(self, each.name) for each in fields(self)}
         text = (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
         if len(text) > MAX_BYTES:
             longest = max(content, key=lambda name: len(json.dumps(content[name])))
@@ -116,7 +138,7 @@ class RunRecord:
         if regular_file(path).stat().st_size > MAX_BYTES:
             raise ValueError(f"{path}: larger than {MAX_BYTES >> 20} MiB; expected a run record")
         try:
-            content = json.loads(Path(path).read_bytes(), parse_constant=_refuse_constant)
+            content = msgspec.json.decode(Path(path).read_bytes())
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: not a JSON file ({error}); expected a run record") from error
         if not isinstance(content, dict):
@@ -125,21 +147,14 @@ class RunRecord:
         version = content.get("schema_version")
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise NewerRecord(
-                f"{path}: schema_version {version} is newer than {SCHEMA_VERSION}, the newest that "
-                "this code reads; update loco-transfer"
-            )
-        content = migrate(content, SCHEMA_VERSION)
-        names = {field.name for field in dataclasses.fields(cls)}
-        missing, unknown = sorted(names - content.keys()), sorted(content.keys() - names)
-        if missing or unknown:
-            parts = [f"missing: {', '.join(missing)}"] if missing else []
-            parts += [f"unknown: {shown(', '.join(unknown))[1:-1]}"] if unknown else []
-            raise ValueError(
-                f"{path}: fields do not match schema_version {SCHEMA_VERSION} ({'; '.join(parts)})"
+                f"{path}: schema_version {shown(version)} is newer than {SCHEMA_VERSION}, the "
+                "newest that this code reads; update loco-transfer"
             )
         try:
+            content = migrate(content, SCHEMA_VERSION)
+            _check_names(content)
             return cls(**content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: {error}") from error
 
 
@@ -148,63 +163,40 @@ class NewerRecord(ValueError):
 
 
 @cache
-def _hints() -> dict[str, Any]:
-    return typing.get_type_hints(RunRecord)
+def _types() -> dict[str, Any]:
+    return typing.get_type_hints(RunRecord, include_extras=True)
 
 
-def _check_values(record: RunRecord) -> None:
-    """Check what types cannot say."""
-    for name, known in (
-        ("kind", KINDS),
-        ("method", METHODS),
-        ("schema_version", (SCHEMA_VERSION,)),
-    ):
-        if (found := getattr(record, name)) not in known:
-            raise ValueError(
-                f"{name}: found {shown(found)}, expected one of {', '.join(map(str, known))}"
-            )
-    for name in NAMES:
-        if not getattr(record, name).strip():
-            raise ValueError(f"{name}: found an empty string, expected a name")
-    for name, text in (
-        *((n, getattr(record, n)) for n in NAMES),
-        *(("metrics", m) for m in record.metrics),
-    ):
-        if len(text) > MAX_NAME:
-            raise ValueError(
-                f"{name}: found {shown(text)} of {len(text)} characters, expected {MAX_NAME} at "
-                "most"
-            )
-    for name in ("dataset_fingerprint", "config_hash"):
-        _check_sha256(name, getattr(record, name))
-    for name, least in (("world_size", 1), ("global_batch_size", 1), ("wall_time_s", 0)):
-        if getattr(record, name) < least:
-            raise ValueError(f"{name}: found {getattr(record, name)}, expected at least {least}")
-    for name in ("started_at", "finished_at"):
-        parse_utc(getattr(record, name), name)
+def _converted(name: str, value: Any, kind: Any) -> Any:
+    """`value` as the type `kind` has it (lists as tuples, integers as floats)."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        known = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+        reason = f"expected one of {', '.join(map(str, known))}" if known else str(error)
+        reason = reason[:1].lower() + reason[1:]
+        raise ValueError(f"{name}: found {shown(value)}, {reason}") from error
+
+
+def _check_names(content: dict[str, Any]) -> None:
+    names = {each.name for each in fields(RunRecord)}
+    missing, unknown = sorted(names - content.keys()), sorted(content.keys() - names)
+    parts = [f"missing: {', '.join(missing)}"] if missing else []
+    parts += [f"unknown: {shown(', '.join(unknown))[1:-1]}"] if unknown else []
+    if parts:
+        raise ValueError(
+            f"fields do not match schema_version {SCHEMA_VERSION} ({'; '.join(parts)})"
+        )
+
+
+def _check_epochs(record: RunRecord) -> None:
     pretrained = record.method not in ("supervised", "random")
-    if pretrained != (record.pretrain_epochs is not None) or (record.pretrain_epochs or 0) < 0:
+    if pretrained != (record.pretrain_epochs is not None):
         expected = "an integer from 0" if pretrained else "None"
         raise ValueError(
             f"pretrain_epochs: found {record.pretrain_epochs} with method {record.method!r}, "
             f"expected {expected}"
         )
-    if record.backbone is not None:
-        _check_backbone(record.backbone)
-    if record.kind in ("linear", "transfer"):
-        _check_readout(record)
-
-
-def _check_backbone(backbone: dict[str, Any]) -> None:
-    """Check what it says of itself, whatever the run is."""
-    if "sha256" in backbone:
-        _check_sha256("backbone['sha256']", backbone["sha256"])
-    for name, kind in (("path", str), ("provenance", dict)):
-        found = backbone.get(name)
-        if found is not None and not isinstance(found, kind):
-            raise ValueError(
-                f"backbone[{name!r}]: found {shown(found)}, expected {kind.__name__} or null"
-            )
 
 
 def _check_readout(record: RunRecord) -> None:
@@ -218,10 +210,10 @@ def _check_readout(record: RunRecord) -> None:
                 "weights names the file, its sha256 and its provenance"
             )
     evaluated, expected = record.evaluated_images, record.expected_images
-    if (evaluated is None) != (expected is None) or min(evaluated or 0, expected or 0) < 0:
+    if (evaluated is None) != (expected is None):
         raise ValueError(
             f"evaluated_images: found {evaluated} with expected_images {expected}, expected two "
-            "integers from 0, or None for both"
+            "integers, or None for both"
         )
     if untold := set(incomplete(evaluated, expected)) - set(record.deviations):
         raise ValueError(f"deviations: lacks {untold.pop()!r}")
@@ -232,13 +224,6 @@ def _check_readout(record: RunRecord) -> None:
                 f"metrics[{name!r}]: found {value}, expected percent from 0 to 100; leave out an "
                 "AP that is not defined (pycocotools says -1)"
             )
-
-
-def _check_sha256(name: str, value: object) -> None:
-    if not isinstance(value, str) or not _SHA256.fullmatch(value):
-        raise ValueError(
-            f"{name}: found {shown(value)}, expected a sha256 as 64 lower-case hex digits"
-        )
 
 
 def parse_utc(text: str, name: str = "time") -> datetime:
@@ -253,7 +238,3 @@ def parse_utc(text: str, name: str = "time") -> datetime:
             "2026-01-31T12:00:00+00:00"
         )
     return moment
-
-
-def _refuse_constant(text: str) -> None:
-    raise ValueError(f"{text} is not a JSON number")

@@ -2,50 +2,50 @@
 
     python -m results.record.schema > results/record/record.schema.json
 
-Generated from `results.record.run_record.RunRecord`; a test compares the file with it.
+msgspec generates it from the types of `results.record.run_record.RunRecord`; a test compares the
+file with it. How deep values lie in each other, at most MAX_DEPTH, is a limit that it cannot say.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import typing
 from importlib import resources
 from typing import Any
 
-from results.record.field_types import ANY_JSON, MAX_NAME, json_type
-from results.record.run_record import KINDS, METHODS, NAMES, SCHEMA_VERSION, RunRecord
+import msgspec
 
-SHA256 = "^[0-9a-f]{64}$"
-RULES: dict[str, dict[str, Any]] = {  # what types cannot say
-    "kind": {"enum": list(KINDS)},
-    "method": {"enum": list(METHODS)},
-    "schema_version": {"const": SCHEMA_VERSION},
-    "dataset_fingerprint": {"pattern": SHA256},
-    "config_hash": {"pattern": SHA256},
-    "world_size": {"minimum": 1},
-    "global_batch_size": {"minimum": 1},
-    "wall_time_s": {"minimum": 0},
-    "started_at": {"format": "date-time"},
-    "finished_at": {"format": "date-time"},
-    "metrics": {"propertyNames": {"maxLength": MAX_NAME}},
-    **{name: {"minLength": 1, "maxLength": MAX_NAME} for name in NAMES},
+from results.record.plain_json import MAX_ENTRIES
+from results.record.run_record import RunRecord
+from results.record.text import MAX_TEXT
+
+_ANY: dict[str, Any] = {"$ref": "#/$defs/json"}
+ANY_JSON = {
+    "anyOf": [
+        {"type": ["boolean", "number", "null"]},
+        {"type": "string", "maxLength": MAX_TEXT},
+        {"type": "array", "items": _ANY, "maxItems": MAX_ENTRIES},
+        {
+            "type": "object",
+            "additionalProperties": _ANY,
+            "propertyNames": {"maxLength": MAX_TEXT},
+            "maxProperties": MAX_ENTRIES,
+        },
+    ]
 }
 
 
 def json_schema() -> dict[str, Any]:
     """The schema (draft 2020-12) that every record of SCHEMA_VERSION meets."""
-    hints = typing.get_type_hints(RunRecord)
-    names = [field.name for field in dataclasses.fields(RunRecord)]
+    _, parts = msgspec.json.schema_components([RunRecord], ref_template="#/$defs/{name}")
+    record = parts.pop("RunRecord")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **record,
         "title": "loco-transfer run record",
         "description": (RunRecord.__doc__ or "").partition("\n")[0],
-        "type": "object",
-        "properties": {name: json_type(hints[name]) | RULES.get(name, {}) for name in names},
-        "required": names,
-        "$defs": {"json": ANY_JSON},
+        "required": list(record["properties"]),  # defaults are for who builds one
         "additionalProperties": False,
+        "$defs": parts | {"json": ANY_JSON},
     }
 
 

@@ -61,16 +61,16 @@ def of_run(run: Mapping[Any, Any]) -> Words:
 
 def of_report(report: Report) -> Words:
     """The same of a footprint report."""
-    measured = report.get("measured_batch_size")
+    measured = report.measured_batch_size
     words = {
-        "report": report["path"],
-        "command": report.get("command", ""),
-        "images": f"{report['image_size']} px",
-        "batch": f"{report['batch_size']} over {_processes(report['world_size'])}",
+        "report": report.path,
+        "command": report.command or "",
+        "images": f"{report.image_size} px",
+        "batch": f"{report.batch_size} over {_processes(report.world_size)}",
         "measured batch": "none: counted alone" if measured is None else measured,
-        "precision": report["precision"],
-        "hardware": hardware(report.get("machine") or {}),
-        "versions": _listed(report.get("versions") or {}),
+        "precision": report.precision,
+        "hardware": hardware(report.machine or {}),
+        "versions": _listed(report.versions or {}),
     }
     return {name: str(text) for name, text in words.items() if str(text)}
 

@@ -237,10 +237,10 @@ def _report(report: Report, anchor: str) -> dict[str, Any]:
     words: Words = of_report(report)
     return {
         "anchor": anchor,
-        "path": report["path"],
+        "path": report.path,
         "short": "\n".join(f"{name}: {text}" for name, text in list(words.items())[:2]),
-        "name": label(ENCODERS, report["encoder"]),
-        "encoder": report["encoder"],
+        "name": label(ENCODERS, report.encoder),
+        "encoder": report.encoder,
         "words": words,
     }
 

@@ -9,7 +9,7 @@ import pandas as pd
 from results.record.labels import ENCODERS
 from results.tables.cells import Cell, empty_cell
 from results.tables.footnotes import Note
-from results.tables.footprints import Report, best_report
+from results.tables.footprints import Layer, Report, best_report
 from results.tables.tables import Table
 
 TITLE = "Table 8: architecture of PResNet-50 and of ResNet-50, read from the encoders"
@@ -26,9 +26,9 @@ def architecture_tables(reports: Sequence[Report]) -> list[Table]:
     """Table 8, where a report of PResNet-50 says what its layers are."""
     found = {name: best_report(reports, name) for name in ENCODERS}
     layers = {
-        name: {layer["layer"]: layer for layer in report["architecture"]}
+        name: {layer.layer: layer for layer in report.architecture}
         for name, report in found.items()
-        if report is not None and report.get("architecture")
+        if report is not None and report.architecture
     }
     if "presnet50" not in layers:
         return []
@@ -37,21 +37,23 @@ def architecture_tables(reports: Sequence[Report]) -> list[Table]:
         for k, encoder in enumerate(("presnet50", "resnet50")):
             here = layers.get(encoder, {}).get(layer)
             texts = _texts(here) if here or encoder in layers else None
-            path = (found[encoder] or {}).get("path")
+            report = found[encoder]
             for i, heading in enumerate(("Output size", "Block structure")):
                 cell = empty_cell() | {"row": row, "column": 2 * k + i, "row_label": layer}
                 cell |= {"block": "", "encoder": encoder, "dataset": "", "metric": heading}
                 cell |= {"group_label": ENCODERS[encoder], "column_label": heading}
                 if texts:
-                    cell |= {"text": texts[i], "value_text": texts[i], "records": (path,)}
+                    cell |= {
+                        "text": texts[i],
+                        "value_text": texts[i],
+                        "records": (report.path,) if report else (),
+                    }
                 cells.append(cell)
     return [Table("table8", TITLE, pd.DataFrame(cells), NOTES, (("Layer", "row_label"),))]
 
 
-def _texts(layer: dict[str, object] | None) -> tuple[str, str]:
+def _texts(layer: Layer | None) -> tuple[str, str]:
     """Size and structure; dashes where the encoder has no such layer."""
     if layer is None:
         return "-", "-"
-    size, structure = layer["output_size"], layer["structure"]
-    assert isinstance(structure, list)
-    return f"{size}×{size}", ", ".join(structure)
+    return f"{layer.output_size}×{layer.output_size}", ", ".join(layer.structure)

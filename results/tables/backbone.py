@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from results.record.protocol import is_published
 
 PRETRAINING_DATASET = "imagenet1k"  # section 5.1
+EXPLAINED = ("units", "decoder", "temperature", "sharing")  # by a record's `setting`
 
 
 def backbone_deviations(run: Mapping[str, Any]) -> tuple[str, ...]:
@@ -49,3 +50,9 @@ def _texts(value: object) -> list[str]:
     if isinstance(value, str):
         value = [value]
     return [str(item) for item in value] if isinstance(value, (list, tuple)) else []
+
+
+def unexplained(deviations: Iterable[str], setting: str) -> tuple[str, ...]:
+    """The deviations of a backbone that the setting of its pretraining does not already state."""
+    told = tuple(f"backbone: {name}: " for name in EXPLAINED) if setting else ()
+    return tuple(text for text in deviations if not text.startswith(told))

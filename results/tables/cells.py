@@ -48,7 +48,7 @@ class RowKey(NamedTuple):
     pretrain_epochs: int | None
     method: str
     encoder: str
-    setting: str = ""  # of the pretraining, see results.tables.settings
+    setting: str = ""  # of the pretraining, see results.record.run_record
     variant: int = 0  # tells apart runs that deviate differently
 
 

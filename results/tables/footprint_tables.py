@@ -49,20 +49,20 @@ def report_tables(reports: Sequence[Report]) -> list[Table]:
     """What every report says of a step of every method, one table each."""
     tables: dict[str, Table] = {}
     for report in reports:
-        size = f"{report['image_size']} px, batch {report['batch_size']}"
-        size += f" over {report['world_size']}, {report['precision']}"
-        words = ["footprint", report["encoder"], *size.replace(",", "").split()]
+        size = f"{report.image_size} px, batch {report.batch_size}"
+        size += f" over {report.world_size}, {report.precision}"
+        words = ["footprint", report.encoder, *size.replace(",", "").split()]
         name = as_file_name("_".join(words))
         while name in tables:
             name += "+"
-        title = f"Footprint of a step: {label(ENCODERS, report['encoder'])}, {size}"
-        if report["encoder"] not in ENCODERS or report["image_size"] != 224:
+        title = f"Footprint of a step: {label(ENCODERS, report.encoder)}, {size}"
+        if report.encoder not in ENCODERS or report.image_size != 224:
             title += f" - {NOT_THE_PAPERS}"
         cells = [
-            _number(report, method.get(metric), metric)
+            _number(report, getattr(method, metric), metric)
             | {"row": row, "column": column, "row_label": label(STEP_METHODS, key)}
-            | {"setting": method["setting"], "group_label": "", "column_label": heading}
-            for row, (key, method) in enumerate(report["methods"].items())
+            | {"setting": method.setting, "group_label": "", "column_label": heading}
+            for row, (key, method) in enumerate(report.methods.items())
             for column, (metric, heading) in enumerate(COLUMNS.items())
         ]
         notes = (
@@ -73,7 +73,7 @@ def report_tables(reports: Sequence[Report]) -> list[Table]:
 
 
 def _table6(found: dict[str, Report]) -> list[Table]:
-    stages = [stage["name"] for stage in max((r["stages"] for r in found.values()), key=len)]
+    stages = [stage.name for stage in max((r.stages for r in found.values()), key=len)]
     cells = []
     for row, name in enumerate([*stages, "FLOPs"]):
         for k, encoder in enumerate(LAYOUT):
@@ -110,13 +110,13 @@ def _table6_cell(report: Report | None, encoder: str, row: str, metric: str) -> 
     if row == "FLOPs":
         if metric != "memory_percent":
             return _text(encoder, metric, "")
-        return _number(report, report and report["flops_g"], "flops_g", encoder)
+        return _number(report, report and report.flops_g, "flops_g", encoder)
     if report is None:
         return _number(None, None, metric, encoder)
-    stages = {stage["name"]: stage for stage in report["stages"]}
+    stages = {stage.name: stage for stage in report.stages}
     if row not in stages:
         return _text(encoder, metric, "-")
-    return _number(report, stages[row][metric], metric)
+    return _number(report, getattr(stages[row], metric), metric)
 
 
 def _table7(admitted: pd.DataFrame, report: Report | None) -> list[Table]:
@@ -124,8 +124,8 @@ def _table7(admitted: pd.DataFrame, report: Report | None) -> list[Table]:
     cells = paper_cells(admitted, TABLE7, [accuracy]).assign(group_label="")
     rows = []
     for cell in runs_of(cells):
-        method = report["methods"].get(cell["method"], {}) if report else {}
-        ratio = _number(report, method.get("saving_ratio"), saving[1])
+        step = report.methods.get(cell["method"]) if report else None
+        ratio = _number(report, step and step.saving_ratio, saving[1])
         labels = {name: cell[name] for name in cell if name not in ratio or name == "encoder"}
         ratio = labels | ratio | {"column": 1, "column_label": "Memory Saving Ratio"}
         ratio |= {"method": cell["method"], "dataset": saving[0], "metric": saving[1]}
@@ -133,11 +133,11 @@ def _table7(admitted: pd.DataFrame, report: Report | None) -> list[Table]:
     frame = pd.DataFrame(rows).astype({"pretrain_epochs": "Int64"})
     counted: tuple[Note, ...] = ()
     if report:
-        images, processes = report["batch_size"], report["world_size"]
+        images, processes = report.batch_size, report.world_size
         text = (
             "Memory: SimCLR's peak over the method's, neither recomputing; counted for a step of "
             f"{images} images over {processes} process{'es' if processes > 1 else ''} in "
-            f"{report['precision']}. The paper does not say at which batch it measured."
+            f"{report.precision}. The paper does not say at which batch it measured."
         )
         counted = (Note("", text),)
     forms = {
@@ -154,12 +154,12 @@ def _table7(admitted: pd.DataFrame, report: Report | None) -> list[Table]:
 
 def _number(report: Report | None, value: Any, metric: str, encoder: str = "") -> Cell:
     """A cell with a report's number, or with none."""
-    cell = _text(report["encoder"] if report else encoder, metric, None)
+    cell = _text(report.encoder if report else encoder, metric, None)
     if report is None or value is None:
         return cell
     shown = rounded(value, metric)
     text = with_unit(shown, metric)
-    found = {"value": float(value), "n": 1, "shown": float(shown), "records": (report["path"],)}
+    found = {"value": float(value), "n": 1, "shown": float(shown), "records": (report.path,)}
     return cell | found | {"text": text, "value_text": text}
 
 

@@ -6,35 +6,68 @@ footprint` writes them.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from results.record.field_types import conform, shown
+import msgspec
+from msgspec import Meta, Struct, structs
+
 from results.record.files import regular_file
+from results.record.plain_json import plain
 from results.tables.load import FOOTPRINTS, Problem
 
-Report = dict[str, Any]
+Share = Annotated[float, Meta(ge=0, le=10**15)]  # what is larger is no measurement
+Number = Annotated[int, Meta(ge=1, le=10**15)]
 
-_STAGE: dict[str, Any] = {"name": str, "memory_percent": float, "flops_percent": float}
-_METHOD: dict[str, Any] = {
-    "peak_memory_mib": float,
-    "saving_ratio": float,
-    "work_ratio": float,
-    "setting": str,
-    "step_ratio": float | None,
-}
-_REPORT: dict[str, Any] = {"encoder": str, "image_size": int, "batch_size": int, "world_size": int}
-_REPORT |= {"precision": str, "flops_g": float}
-_REPORT |= {"stages": tuple[Any, ...], "methods": dict[str, Any]}
-_REPORT |= {"command": str | None, "measured_batch_size": int | None}
-_REPORT |= {"machine": dict[str, Any] | None, "versions": dict[str, Any] | None}
-_REPORT |= {"architecture": tuple[Any, ...] | None}
-_LAYER: dict[str, Any] = {"layer": str, "output_size": int, "structure": tuple[str, ...]}
+
+class Stage(Struct, frozen=True):
+    """What one stage has of all memory and computation."""
+
+    name: str
+    memory_percent: Share
+    flops_percent: Share
+
+
+class Step(Struct, frozen=True):
+    """A step of one method; ratios are to SimCLR's."""
+
+    peak_memory_mib: Share
+    saving_ratio: Share
+    work_ratio: Share
+    setting: str
+    step_ratio: Share | None = None  # where it was measured
+
+
+class Layer(Struct, frozen=True):
+    """A row of Table 8."""
+
+    layer: str
+    output_size: Number
+    structure: tuple[str, ...]
+
+
+class Report(Struct, frozen=True):
+    """What one run of `python -m pretrain.footprint` says; `path` is its file."""
+
+    encoder: str
+    image_size: Number
+    batch_size: Number
+    world_size: Number
+    precision: str
+    flops_g: Share
+    stages: tuple[Stage, ...]
+    methods: dict[str, Step]
+    command: str | None = None
+    measured_batch_size: Number | None = None
+    machine: dict[str, Any] | None = None
+    versions: dict[str, Any] | None = None
+    architecture: tuple[Layer, ...] | None = None
+    path: str = ""
+
+
 MAX_BYTES = 64 << 20
-MAX_NUMBER = 10**15  # what is larger is no measurement
 
 
 def load_footprints(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Report], list[Problem]]:
@@ -47,7 +80,7 @@ def load_footprints(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Repor
     files = (file for path in paths for file in _find(Path(path), problems))
     for file in dict.fromkeys(files):
         try:
-            reports += [report | {"path": str(file)} for report in read_footprints(file)]
+            reports += read_footprints(file)
         except (OSError, ValueError) as error:
             reason = str(error).removeprefix(f"{file}: ")
             problems.append(Problem("bad", str(file), reason))
@@ -64,7 +97,7 @@ def read_footprints(path: str | os.PathLike[str]) -> list[Report]:
     if regular_file(path).stat().st_size > MAX_BYTES:
         raise ValueError(f"{path}: larger than {MAX_BYTES >> 20} MiB; expected a footprint report")
     try:
-        content = json.loads(Path(path).read_bytes())
+        content = msgspec.json.decode(Path(path).read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path}: not a JSON file ({error}); expected a footprint report"
@@ -73,18 +106,10 @@ def read_footprints(path: str | os.PathLike[str]) -> list[Report]:
     if not isinstance(reports, list) or not reports:
         raise ValueError(f"{path}: no footprint report; `python -m pretrain.footprint` writes one")
     try:
-        conform("reports", reports, tuple[Any, ...])  # nothing without end in them
-        for report in reports:
-            _check("report", report, _REPORT)
-            for layer in report.get("architecture") or ():
-                _check("architecture", layer, _LAYER)
-            for stage in report["stages"]:
-                _check("stage", stage, _STAGE)
-            for name, method in report["methods"].items():
-                _check(f"method {name}", method, _METHOD)
+        found = msgspec.convert(plain("reports", reports), list[Report])
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    return reports
+        raise ValueError(f"{path}: no footprint report: {error}") from error
+    return [structs.replace(report, path=str(path)) for report in found]
 
 
 def best_report(reports: Iterable[Report], encoder: str) -> Report | None:
@@ -93,13 +118,12 @@ def best_report(reports: Iterable[Report], encoder: str) -> Report | None:
     Stages' shares are the same at any batch; saving ratios come nearer to the paper's the more a
     step is activations and the less it is weights, that is with the images of one process.
     """
-    fitting = [r for r in reports if r["encoder"] == encoder and r["image_size"] == 224]
+    fitting = [r for r in reports if r.encoder == encoder and r.image_size == 224]
     return max(fitting, key=_preference, default=None)
 
 
-def _preference(report: Report) -> tuple[Any, ...]:
-    images = report["batch_size"] // report["world_size"]
-    return (report["precision"] == "float32", images, report["path"])
+def _preference(report: Report) -> tuple[bool, int, str]:
+    return (report.precision == "float32", report.batch_size // report.world_size, report.path)
 
 
 def _find(root: Path, problems: list[Problem]) -> Iterator[Path]:
@@ -113,13 +137,3 @@ def _find(root: Path, problems: list[Problem]) -> Iterator[Path]:
                 problems.append(Problem("bad", str(file), "a link or not a plain file; not read"))
             elif file.match(FOOTPRINTS):
                 yield file
-
-
-def _check(what: str, found: Any, expected: dict[str, Any]) -> None:
-    if not isinstance(found, dict):
-        raise ValueError(f"{what}: found {shown(found)}, expected an object of a footprint report")
-    for name, kind in expected.items():
-        value = conform(f"{what}: {name}", found.get(name), kind)
-        least = 1 if isinstance(value, int) else 0
-        if isinstance(value, (int, float)) and not least <= value <= MAX_NUMBER:
-            raise ValueError(f"{what}: {name}: found {value}, expected {least} to {MAX_NUMBER}")

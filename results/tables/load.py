@@ -2,9 +2,8 @@
 
 One row per run. Columns: the fields of `RunRecord` under their own names, each metric as a float
 column `metric_<name>` (NaN where a run has none), `record_path` (the file), `backbone_sha256`
-(None where none was loaded), `recorded_at` (`finished_at` as an aware datetime), `setting` (what
-its pretraining changed of its method, see `settings`) and `backbone_deviations` (what else differs
-from the paper's pretraining).
+(None where none was loaded), `recorded_at` (`finished_at` as an aware datetime) and
+`backbone_deviations` (what differs from the paper's pretraining).
 """
 
 from __future__ import annotations
@@ -18,10 +17,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pandas as pd
 
-from results.record.field_types import is_printable, shown
 from results.record.run_record import FILE_NAME, RunRecord, parse_utc
+from results.record.text import is_printable, shown
 from results.tables.backbone import backbone_deviations
-from results.tables.settings import setting
 
 METRIC_PREFIX = "metric_"
 FOOTPRINTS = "footprint*.json"  # reports that may be named beside the runs
@@ -179,10 +177,9 @@ def _as_frame(records: dict[Path, RunRecord]) -> pd.DataFrame:
         row["record_path"] = str(path)
         row["backbone_sha256"] = (record.backbone or {}).get("sha256")
         row["recorded_at"] = parse_utc(record.finished_at)
-        row["setting"] = setting(record.method, record.settings)
         row["backbone_deviations"] = backbone_deviations(row)
         rows.append(row)
-    extra = ["record_path", "backbone_sha256", "recorded_at", "setting", "backbone_deviations"]
+    extra = ["record_path", "backbone_sha256", "recorded_at", "backbone_deviations"]
     metrics = sorted({key for row in rows for key in row if key.startswith(METRIC_PREFIX)})
     frame = pd.DataFrame(rows, columns=[*names, *extra, *metrics])
     for name in ("pretrain_epochs", "split"):

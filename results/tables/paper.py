@@ -17,10 +17,10 @@ from typing import Any
 
 import pandas as pd
 
-from results.record.field_types import shown
 from results.record.labels import METHODS
+from results.record.text import shown
+from results.tables.backbone import unexplained
 from results.tables.cells import RowKey
-from results.tables.settings import unexplained
 
 LOCAL = ("gim", "loco")
 CHECK = "✓"

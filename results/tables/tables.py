@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from results.record.labels import ARCHS, DATASETS, ENCODERS, METHODS, METRICS, label, rank
+from results.tables.backbone import unexplained
 from results.tables.cells import (
     RowKey,
     Runs,
@@ -23,7 +24,6 @@ from results.tables.cells import (
 )
 from results.tables.footnotes import Note, add_footnotes
 from results.tables.paper import TABLE2, TABLE3, PaperTable, optional_int
-from results.tables.settings import unexplained
 from results.tables.significance import TESTED, paired_tests
 
 FAMILIES = {  # protocols that share a table

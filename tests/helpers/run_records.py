@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from results.record.migration import setting_until_version_3
 from results.record.protocol import SUPERVISED
 from results.record.run_record import RunRecord
 from results.tables.paper import TABLE2
@@ -49,6 +50,7 @@ def make_record(**changes) -> RunRecord:
     }
     if method == "random":
         fields["backbone"] = None
+    fields["setting"] = setting_until_version_3(method, changes.get("settings", {}))
     return RunRecord(**(fields | changes))
 
 

@@ -17,9 +17,9 @@ from pretrain.engine.launch import main
 from pretrain.export import export_checkpoint, load_backbone
 from pretrain.hooks import LossCurves, found
 from pretrain.train import NAMES, prepare
+from results.record.migration import setting_until_version_3 as setting
 from results.record.protocol import deviations
 from results.record.run_record import RunRecord
-from results.tables.settings import setting
 from tests.pretrain.engine.test_resume import forbid
 
 ARGUMENTS = ["configs/demo/pretrain_loco.py", "--cfg-options", "epochs=3", "warmup_epochs=1",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from results.record.environment import package_versions, processor
-from results.record.run_record import RunRecord
+from results.record.run_record import Backbone, Kind, RunRecord
 from results.report.report import render_report
 from results.tables.every_table import all_tables
 from results.tables.load import load_records
@@ -27,8 +27,9 @@ T = TypeVar("T")
 
 def made_up() -> Iterator[RunRecord]:
     """Valid records without end, no two of them the same run."""
+    linear: Kind = "linear"
     runs = {
-        ("linear" if table in LINEAR else "transfer", row, dataset, protocol, split)
+        (linear if table in LINEAR else "transfer", row, dataset, protocol, split)
         for table in (*LINEAR, TABLE2, TABLE3)
         for row in table.rows
         for dataset, protocol in table.protocols.items()
@@ -39,13 +40,13 @@ def made_up() -> Iterator[RunRecord]:
 
 
 def record(
-    kind: str, row: Any, dataset: str, protocol: str, split: int | None, seed: int
+    kind: Kind, row: Any, dataset: str, protocol: str, split: int | None, seed: int
 ) -> RunRecord:
     """One of them, as large as a real one."""
     sha = f"{seed:064x}"
     settings = settings_of(row.method, row.setting)
     provenance = {"dataset": "imagenet1k", "deviations": [], "seed": seed, "settings": settings}
-    backbone = {"path": "backbone.safetensors", "sha256": sha, "provenance": provenance}
+    backbone: Backbone = {"path": "backbone.safetensors", "sha256": sha, "provenance": provenance}
     stages = [f"{name}_res{k}" for name in ("top1", "knn_top1") for k in range(2, 6)]
     names = ["top1", "top5", *stages] if kind == "linear" else ["box_ap", "mask_ap", "box_ap50"]
     return RunRecord(
@@ -60,12 +61,12 @@ def record(
         metrics={name: 20 + (seed * 7 + len(name)) % 50 for name in names}, wall_time_s=1.0,
         peak_memory_mib=1.0, started_at="2026-01-31T12:00:00+00:00",
         finished_at="2026-01-31T12:01:00+00:00", artifacts={"pictures": ["pictures/000.png"]},
-        settings=settings,
+        settings=settings, setting=row.setting,
     )  # fmt: skip
 
 
 def settings_of(method: str, setting: str) -> dict[str, Any]:
-    """Settings of which `results.tables.settings.setting` says `setting`."""
+    """Settings that change `setting` of the method's own."""
     changes = [change.split("=") for change in setting.split()]
     own = {"units": method, "conv_blocks": 0 if method == "simclr" else 1}
     return own | {k: v if k == "units" else json.loads(v.lower()) for k, v in changes}

@@ -99,7 +99,9 @@ def take(runs: Path, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     for source, record in records.items():
         losses = {name: file for name, file in record.artifacts.items() if name == "losses"}
-        backbone = record.backbone and {**record.backbone, "path": _below(record.backbone["path"])}
+        backbone = record.backbone
+        if backbone:
+            backbone = backbone | {"path": _below(backbone["path"] or "")}
         config = record.config.removeprefix(f"{ROOT}/")
         kept = dataclasses.replace(record, config=config, artifacts=losses, backbone=backbone)
         kept.write(folder / source.name)

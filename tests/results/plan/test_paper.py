@@ -10,7 +10,7 @@ from results.plan.cost import COCO_1X, IMAGENET, gpu_hours
 from results.plan.demo import DEMO
 from results.plan.paper import PAPER
 from results.plan.planned_run import TRAINERS, in_order
-from results.tables.settings import setting
+from results.record.migration import setting_until_version_3 as setting
 from tests.helpers.places import ROOT
 
 ALL = {

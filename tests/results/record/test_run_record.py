@@ -29,7 +29,7 @@ def test_round_trip_keeps_every_field(tmp_path):
     assert record.write(tmp_path / "deep" / FILE_NAME) == tmp_path / "deep" / FILE_NAME
     assert RunRecord.read(tmp_path / "deep" / FILE_NAME) == record
     stored = json.loads((tmp_path / "deep" / FILE_NAME).read_text())
-    assert stored["schema_version"] == SCHEMA_VERSION == 3
+    assert stored["schema_version"] == SCHEMA_VERSION == 4
     assert stored["deviations"] == ["1 epoch instead of 12", "ü & <b>"]
 
 
@@ -52,45 +52,58 @@ def test_numpy_numbers_and_lists_become_plain(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "moco"}, "method: found 'moco', expected one of simclr, gim, loco, supervised"),
+        ({"method": ""}, "method: found '', expected"),
+        ({"setting": "x" * 4097}, "setting: found"),
         ({"kind": "finetune"}, "kind: found 'finetune', expected one of pretrain, linear, tr"),
         ({"metrics": {"box_ap": float("nan")}}, r"metrics\['box_ap'\]: found nan, .*finite"),
         ({"metrics": {"loss": float("inf")}}, r"metrics\['loss'\]: found inf, .*finite"),
-        ({"metrics": {"box_ap": "32.6"}}, r"metrics\['box_ap'\]: found '32.6' \(str\)"),
+        ({"metrics": {"box_ap": "32.6"}}, "metrics: found .*'32.6'.*expected `float`"),
         ({"metrics": {"box_ap_s": -100.0}}, r"box_ap_s.*percent from 0 to 100.*pycocotools"),
         ({"metrics": {"mask_ap50": -1.0}}, r"mask_ap50.*percent from 0 to 100"),
         ({"metrics": {"box_ar_l": 100.1}}, r"box_ar_l.*percent from 0 to 100"),
         ({"metrics": {3: 1.0}}, "found the key 3, expected strings"),
-        ({"seed": "0"}, r"seed: found '0' \(str\), expected int"),
-        ({"seed": True}, r"seed: found True \(bool\), expected int"),
-        ({"wall_time_s": True}, r"wall_time_s: found True \(bool\), expected float"),
-        ({"wall_time_s": -1.0}, "wall_time_s: found -1.0, expected at least 0"),
-        ({"world_size": 0}, "world_size: found 0, expected at least 1"),
-        ({"deviations": "1 epoch"}, r"deviations: found '1 epoch' \(str\)"),
-        ({"deviations": (1,)}, r"deviations\[0\]: found 1 \(int\), expected str"),
-        ({"dataset": " "}, "dataset: found an empty string"),
-        ({"dataset_fingerprint": "abc"}, "dataset_fingerprint: found 'abc', expected a sha256"),
-        ({"config_hash": SHA.upper()}, "config_hash: .* lower-case"),
+        ({"seed": "0"}, "seed: found '0', expected `int`, got `str`"),
+        ({"seed": True}, "seed: found True, expected `int`"),
+        ({"wall_time_s": True}, "wall_time_s: found True, expected `float`"),
+        ({"wall_time_s": -1.0}, "wall_time_s: found -1.0, expected `float` >= 0"),
+        ({"world_size": 0}, "world_size: found 0, expected `int` >= 1"),
+        ({"deviations": "1 epoch"}, "deviations: found '1 epoch', expected `array`"),
+        (
+            {"deviations": (1,)},
+            r"deviations: found \[1\], expected `str`.*\[0\]",
+        ),
+        ({"dataset": " "}, "dataset: found ' ', expected"),
+        (
+            {"dataset_fingerprint": "abc"},
+            "dataset_fingerprint: found 'abc'.*0-9a-f",
+        ),
+        ({"config_hash": SHA.upper()}, r"config_hash: .*\[0-9a-f\]"),
         ({"started_at": "yesterday"}, "started_at: found 'yesterday', expected ISO 8601 in UTC"),
         ({"finished_at": "2026-01-31T12:00:00"}, "finished_at: .* in UTC"),
         ({"finished_at": "2026-01-31T12:00:00+01:00"}, "finished_at: .* in UTC"),
         ({"pretrain_epochs": None}, "pretrain_epochs: found None with method 'loco'"),
-        ({"pretrain_epochs": -1}, "pretrain_epochs: found -1 with method 'loco'"),
+        ({"pretrain_epochs": -1}, "pretrain_epochs: found -1, expected `int` >= 0"),
         ({"method": "random", "pretrain_epochs": 100}, "found 100 with method 'random'"),
         ({"method": "random", "backbone": {"sha256": SHA}}, "backbone: found one with .*random"),
         ({"backbone": None}, "backbone: lacks path, sha256, provenance"),
-        ({"backbone": {"path": "x", "sha256": "y", "provenance": {}}}, r"backbone\['sha256'\]"),
+        (
+            {"backbone": {"path": "x", "sha256": "y", "provenance": {}}},
+            r"backbone: found .*at `\$\.sha256`",
+        ),
         (
             {"evaluated_images": 5},
             "evaluated_images: found 5 with expected_images None, expected two",
         ),
         ({"expected_images": 5}, "evaluated_images: found None with expected_images 5"),
-        ({"evaluated_images": -1, "expected_images": 5}, "evaluated_images: found -1 with"),
+        (
+            {"evaluated_images": -1, "expected_images": 5},
+            "evaluated_images: found -1",
+        ),
         (
             {"evaluated_images": 4999, "expected_images": 5000},
             "deviations: lacks 'incomplete: evaluated on 4999 of 5000 images'",
         ),
-        ({"schema_version": 4}, "schema_version: found 4, expected one of 3"),
+        ({"schema_version": 3}, "schema_version: found 3, expected one of 4"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(changes, message):
@@ -159,9 +172,8 @@ def test_a_value_made_wrong_later_is_refused_on_writing(tmp_path):
     record.metrics["box_ap"] = float("nan")
     with pytest.raises(ValueError, match=r"metrics\['box_ap'\]"):
         record.write(tmp_path)
-    record = make_record(hardware={"cores": {1, 2}})
-    with pytest.raises(ValueError, match="hardware cannot be written as JSON"):
-        record.write(tmp_path)
+    with pytest.raises(ValueError, match=r"hardware\['cores'\]: found .* JSON"):
+        make_record(hardware={"cores": {1, 2}})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -178,13 +190,13 @@ def test_reading_names_file_fault_and_expectation(tmp_path):
     refused("{", "not a JSON file", "expected a run record")
     refused("[" * 100_000, "not a JSON file")
     refused("[1]", "found a JSON list")
-    refused(good | {"schema_version": 4}, "schema_version 4 is newer than 3", "update")
-    refused(good | {"schema_version": 0}, "schema_version: found 0, expected one of 3")
+    refused(good | {"schema_version": 5}, "schema_version 5 is newer than 4", "update")
+    refused(good | {"schema_version": 0}, "schema_version: found 0, expected one of 4")
     refused(good | {"schema_version": [1]}, "schema_version: found [1]")
     refused(good | {"gpu": 1}, "unknown: gpu")
     refused({k: v for k, v in good.items() if k != "seed"}, "missing: seed")
-    refused(good | {"seed": 1.5}, "seed: found 1.5 (float), expected int")
-    refused(json.dumps(good | {"hardware": {"x": float("nan")}}), "NaN is not a JSON number")
+    refused(good | {"seed": 1.5}, "seed: found 1.5, expected `int`")
+    refused(json.dumps(good | {"hardware": {"x": float("nan")}}), "not a JSON file")
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="not a JSON file"):
         RunRecord.read(path)
@@ -254,7 +266,7 @@ def test_sha256_file_reads_in_pieces(tmp_path):
     assert sha256_file(tmp_path / "weights") == hashlib.sha256(content).hexdigest()
 
 
-def test_the_record_needs_the_standard_library_only():
+def test_the_record_needs_msgspec_only():
     code = (
         "import sys, results.record.run_record;"
         "ours = {name.partition('.')[0] for name in sys.modules};"

@@ -49,7 +49,7 @@ def test_a_record_meets_the_schema(record, tmp_path):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("kind", "finetune"), ("method", "moco"), ("seed", "0"), ("seed", 1.5), ("split", "1"),
+        ("kind", "finetune"), ("method", " "), ("seed", "0"), ("seed", 1.5), ("split", "1"),
         ("pretrain_epochs", "x"), ("deviations", "a"), ("deviations", [1]), ("metrics", {"a": "b"}),
         ("world_size", 0), ("wall_time_s", -1), ("config_hash", SHA.upper()), ("encoder", ""),
         ("dataset_fingerprint", "abc"), ("schema_version", 1), ("schema_version", 99),
@@ -77,11 +77,11 @@ def test_missing_and_unknown_fields_are_refused():
 
 # ---- older versions
 
-NEW_IN_3 = ("evaluated_images", "expected_images")
+NEW_SINCE_2 = ("evaluated_images", "expected_images", "setting")
 VERSION_2 = {
     name: value
     for name, value in (content_of(make_record(seed=7)) | {"schema_version": 2}).items()
-    if name not in NEW_IN_3
+    if name not in NEW_SINCE_2
 }
 VERSION_1 = VERSION_2 | {"schema_version": 1}
 del VERSION_1["settings"]
@@ -105,6 +105,23 @@ def test_a_record_of_version_2_does_not_know_its_images(tmp_path):
     assert RunRecord.read(tmp_path / "record.json") == make_record(seed=7, **today)
 
 
+@pytest.mark.parametrize(
+    ("method", "settings", "setting"),
+    [
+        ("loco", {}, ""),
+        ("loco", {"units": "loco", "decoder": {"conv_blocks": 1}, "temperature": 0.1}, ""),
+        ("simclr", {"units": "simclr", "decoder": {"conv_blocks": 0}}, ""),
+        ("loco", {"units": "loco", "decoder": {"conv_blocks": 2}}, "conv_blocks=2"),
+        ("loco", {"units": "loco_1_block", "decoder": {"conv_blocks": 1}}, "units=loco_1_block"),
+    ],
+)
+def test_a_record_of_version_3_says_what_its_settings_change(method, settings, setting, tmp_path):
+    content = content_of(make_record(method=method, settings=settings)) | {"schema_version": 3}
+    del content["setting"]
+    (tmp_path / "record.json").write_text(json.dumps(content))
+    assert RunRecord.read(tmp_path / "record.json").setting == setting
+
+
 def test_migration_leaves_the_old_content_alone():
     before = dict(VERSION_1)
     assert migrate(VERSION_1, SCHEMA_VERSION)["schema_version"] == SCHEMA_VERSION
@@ -121,6 +138,6 @@ def test_what_has_no_version_is_not_guessed_at(version, tmp_path):
 
 
 def test_a_faulty_old_record_is_refused_by_its_fault(tmp_path):
-    (tmp_path / "record.json").write_text(json.dumps(VERSION_1 | {"method": "moco"}))
-    with pytest.raises(ValueError, match=r"record\.json: method: found 'moco'"):
+    (tmp_path / "record.json").write_text(json.dumps(VERSION_1 | {"method": 3}))
+    with pytest.raises(ValueError, match=r"record\.json: method: found 3"):
         RunRecord.read(tmp_path / "record.json")

@@ -6,11 +6,12 @@ import json
 import pytest
 
 from results.record.labels import EM_DASH
+from results.record.migration import setting_until_version_3 as setting
+from results.tables.backbone import unexplained
 from results.tables.cells import RowKey
 from results.tables.linear_tables import linear_tables
 from results.tables.load import load_records
 from results.tables.paper import TABLE1, TABLE4, TABLE5, TABLE7, optional_int
-from results.tables.settings import setting, unexplained
 from results.tables.writers import to_csv, to_latex, to_markdown
 from tests.helpers.places import ROOT
 from tests.helpers.run_records import SHA, make_record, write_records

@@ -9,7 +9,7 @@ import json
 import os
 import pickle
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from results.record.run_record import FILE_NAME, RunRecord
 LOGS = re.compile(r"\d{8}_\d{6}|.*\.(log|lock)|failed\.txt|journal|\.refreshed")
 DROPPED = re.compile(r"(epoch|iter)_\d+\.pth")  # checkpoints: only the newest are kept
 GROWING = "losses.csv"
+ENDS = {".html": b"</html>", ".pdf": b"%%EOF"}
 
 # When, where and by which start it was written, not what came out. mmengine's message hub serves
 # its log: a run of which only the validation was left counts one iteration more there.
@@ -37,9 +38,7 @@ def files(folder: Path) -> Iterator[Path]:
     """All files, half-written ones with them, apart from logs and locks."""
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not LOGS.fullmatch(name)]
-        for name in names:
-            if not LOGS.fullmatch(name):
-                yield Path(parent, name)
+        yield from (Path(parent, name) for name in names if not LOGS.fullmatch(name))
 
 
 def is_partial(path: Path, folder: Path) -> bool:
@@ -54,119 +53,69 @@ def meanings(folder: Path) -> tuple[dict[str, str], list[str]]:
         if not is_partial(path, folder):
             name = path.relative_to(folder).as_posix()
             try:
-                found[name] = meaning(path, folder)
-            except ValueError as error:
+                content = read(path).replace(bytes(folder), b"")
+                found[name] = hashlib.sha256(content).hexdigest()
+            except (
+                ValueError,
+                OSError,
+                RuntimeError,
+                SyntaxError,
+                pickle.UnpicklingError,
+            ) as error:
                 faults.append(f"not whole: {name}: {error}")
     return found, faults
 
 
-def meaning(path: Path, folder: Path) -> str:
-    """sha256 of what a file in a run's folder says, wherever that lies.
+def read(path: Path) -> bytes:
+    """What a file says, apart from circumstances and the order of names.
 
-    Circumstances are left out, and so is the order of names.
-
-    Bytes of a safetensors file cannot be compared: the order of its metadata changes from one
-    writing to the next. A config that mmengine dumps names its folder, so it only has to be whole.
+    The bytes of a safetensors file differ from one writing to the next in the order of its
+    metadata. A config that mmengine dumps names its folder, so it only has to be whole.
 
     Raises:
-        ValueError: the file is not whole.
+        Exception: the file is not whole.
     """
-    read = READERS.get(path.name) or READERS.get(path.suffix) or Path.read_bytes
-    try:
-        return hashlib.sha256(read(path).replace(bytes(folder), b"")).hexdigest()
-    except (OSError, RuntimeError, SyntaxError, pickle.UnpicklingError) as error:
-        raise ValueError(str(error)) from error
+    content = path.read_bytes()
+    if path.name == FILE_NAME:
+        return plain(vars(RunRecord.read(path)))
+    if path.name == LAST:
+        name = Path(content.decode()).name
+        if not (path.parent / name).is_file():
+            raise ValueError(f"it names {name!r}, which is not there")
+        return name.encode()
+    if path.suffix == ".json":
+        return plain(json.loads(content))
+    if path.suffix == ".pth":
+        read_meta(path)
+        return plain(torch.load(path, map_location="cpu", weights_only=True))
+    if path.suffix == ".safetensors":
+        encoder = build_encoder(read_provenance(path).encoder)
+        return plain(vars(load_backbone(encoder, path))) + plain(encoder.state_dict())
+    if path.suffix == ".py":
+        compile(content, str(path), "exec")
+        if b"model = " not in content or b"work_dir = " not in content:
+            raise ValueError(f"a config that ends after {len(content)} bytes")
+        return b""
+    if path.suffix == ".png":
+        with Image.open(path) as picture:
+            picture.load()
+    if path.suffix == ".csv":
+        lengths = {len(row) for row in csv.reader(io.StringIO(content.decode()))}
+        if len(lengths) != 1 or not content.endswith(b"\n"):
+            raise ValueError("its lines are of different lengths, or the last one has no end")
+    if not content.rstrip().endswith(ENDS.get(path.suffix, b"")):
+        raise ValueError("its end is missing")
+    return content
 
 
-def plain_bytes(value: Any) -> bytes:
+def plain(value: Any) -> bytes:
     """Tensors, numbers, text and containers of them, bit by bit, without the circumstances."""
     if isinstance(value, torch.Tensor):
         shape = f"{value.dtype}{tuple(value.shape)}".encode()
         return shape + value.detach().reshape(-1).view(torch.uint8).numpy().tobytes()
     if isinstance(value, Mapping):
-        parts = [(repr(k).encode(), v) for k, v in value.items() if k not in CIRCUMSTANCES]
-        return b"{" + b"".join(k + plain_bytes(v) for k, v in sorted(parts, key=_first)) + b"}"
+        parts = {repr(k).encode(): v for k, v in value.items() if k not in CIRCUMSTANCES}
+        return b"{" + b"".join(key + plain(parts[key]) for key in sorted(parts)) + b"}"
     if isinstance(value, (list, tuple)):
-        return b"[" + b",".join(map(plain_bytes, value)) + b"]"
+        return b"[" + b",".join(map(plain, value)) + b"]"
     return repr(value).encode()
-
-
-def _first(pair: tuple[bytes, Any]) -> bytes:
-    return pair[0]
-
-
-def _checkpoint(path: Path) -> bytes:
-    read_meta(path)
-    return plain_bytes(torch.load(path, map_location="cpu", weights_only=True))
-
-
-def _backbone(path: Path) -> bytes:
-    provenance = load_backbone(build_encoder(read_provenance(path).encoder), path)
-    return plain_bytes(vars(provenance))
-
-
-def _record(path: Path) -> bytes:
-    return plain_bytes(vars(RunRecord.read(path)))
-
-
-def _evaluation(path: Path) -> bytes:
-    return plain_bytes(json.loads(path.read_bytes()))
-
-
-def _last_checkpoint(path: Path) -> bytes:
-    name = Path(path.read_text()).name
-    if not (path.parent / name).is_file():
-        raise ValueError(f"it names {name!r}, which is not there")
-    return name.encode()
-
-
-def _config(path: Path) -> bytes:
-    content = path.read_bytes()
-    compile(content, str(path), "exec")
-    if b"model = " not in content or b"work_dir = " not in content:
-        raise ValueError(f"a config that ends after {len(content)} bytes")
-    return b""
-
-
-def _json(path: Path) -> bytes:
-    content = path.read_bytes()
-    json.loads(content)
-    return content
-
-
-def _picture(path: Path) -> bytes:
-    with Image.open(path) as picture:
-        picture.load()
-    return path.read_bytes()
-
-
-def _csv(path: Path) -> bytes:
-    text = path.read_text()
-    if len({len(row) for row in csv.reader(io.StringIO(text))}) != 1 or not text.endswith("\n"):
-        raise ValueError("its lines are of different lengths, or the last one has no end")
-    return text.encode()
-
-
-def _ends_with(ending: bytes) -> Callable[[Path], bytes]:
-    def read(path: Path) -> bytes:
-        content = path.read_bytes()
-        if not content.rstrip().endswith(ending):
-            raise ValueError(f"it does not end with {ending.decode()}")
-        return content
-
-    return read
-
-
-READERS: dict[str, Callable[[Path], bytes]] = {  # by name, else by ending
-    FILE_NAME: _record,
-    LAST: _last_checkpoint,
-    "evaluation.json": _evaluation,
-    ".pth": _checkpoint,
-    ".safetensors": _backbone,
-    ".py": _config,
-    ".json": _json,
-    ".png": _picture,
-    ".csv": _csv,
-    ".html": _ends_with(b"</html>"),
-    ".pdf": _ends_with(b"%%EOF"),
-}

@@ -2,14 +2,12 @@
 
 import json
 
-import hypothesis
 import numpy as np
 import pytest
-from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from tests.reliability.transfer_readers import Annotations, DumpedConfig, Sizes, valid_document
+from tests.reliability.transfer_targets import valid_document
 from transfer.data import run_lengths
 from transfer.data.image_sizes import check_sizes
 from transfer.data.prepare import check_coco
@@ -145,23 +143,6 @@ def test_sizes_are_those_that_mmdetection_loads(tmp_path):
         check_sizes(tmp_path, [{"file_name": name, "width": 40, "height": 20}])
         with pytest.raises(ValueError, match="has 40x20 pixels, listed are 20x40"):
             check_sizes(tmp_path, [{"file_name": name, "width": 20, "height": 40}])
-
-
-@pytest.mark.parametrize("reader", [Annotations, DumpedConfig, Sizes])
-def test_a_spoilt_file_is_read_or_refused_by_name(tmp_path, reader):
-    """By hypothesis, which makes small what fails; ``reliability.inputs`` does it at length."""
-    files = reader(tmp_path)
-
-    @hypothesis.settings(max_examples=60, deadline=None, derandomize=True, database=None)
-    @hypothesis.given(st.randoms(use_true_random=False))
-    def look(random):
-        path = files.spoil(random)
-        try:
-            files.read(path)  # compares what it gives with pycocotools
-        except (ValueError, FileNotFoundError) as error:
-            assert str(tmp_path) in str(error) and len(str(error)) < 20_000
-
-    look()
 
 
 # ---- the folder of a run -------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import zipfile
 
 import numpy as np
@@ -20,45 +19,7 @@ from results.tables.every_table import all_tables
 from results.tables.load import load_records
 from results.tables.writers import FORMATS, _csv
 from tests.helpers.run_records import make_record
-from tests.reliability import inputs as hostile_inputs
-
-
-class Payload:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
-def test_some_hundred_inputs_find_nothing(tmp_path):
-    result = hostile_inputs.run(400, seed=1, progress=False, keep=tmp_path, workers=1)
-    assert result["inputs"] >= 400 and len(result["readers"]) == len(hostile_inputs.readers())
-    assert result["crashes"] == result["hangs"] == result["unexplained"] == []
-    assert result["peak_memory_mib"] < 1024
-
-
-def test_a_reader_that_fails_is_found(tmp_path, monkeypatch):
-    """The harness itself: a wrong error, a payload that was run, and an error without a name."""
-    monkeypatch.setenv(hostile_inputs.CANARY, str(tmp_path / "canary"))
-
-    class Reader:
-        def __init__(self, error):
-            self.error = error
-
-        def read(self, path):
-            raise self.error
-
-    def fault(error):
-        return hostile_inputs._fault(Reader(error), tmp_path / "a", tmp_path)
-
-    assert "KeyError" in fault(KeyError("a"))
-    assert "names no file" in fault(ValueError("something is wrong with this"))
-    assert "too much or too little" in fault(ValueError(f"{tmp_path / 'a'}: bad"))
-    assert fault(ValueError(f"{tmp_path / 'a'}: found 3, expected a name")) is None
-    assert "MemoryError" in fault(MemoryError())
+from tests.reliability.mutations import Payload
 
 
 def test_a_payload_in_what_a_run_resumes_from_is_not_run(tmp_path):

@@ -188,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if device.type == "cuda":
         machine["gpu"] = torch.cuda.get_device_name()
     report = {
-        "command": shlex.join(["python", "-m", "pretrain.costs.footprint", *given]),
+        "command": shlex.join(["python", "-m", "pretrain.footprint", *given]),
         "encoder": args.encoder,
         "batch_size": args.batch_size,
         "image_size": args.image_size,

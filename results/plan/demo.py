@@ -118,7 +118,7 @@ FOOTPRINT = Run(
     name="footprint_presnet_tiny",
     kind="footprint",
     arguments=(
-        *("pretrain.costs.footprint", "--encoder", "presnet_tiny", "--image-size", "48"),
+        *("pretrain.footprint", "--encoder", "presnet_tiny", "--image-size", "48"),
         *("--recompute", "res2"),  # the search for the best set takes a minute
         *("--json", "{runs}/footprint_presnet_tiny/footprint.json"),
     ),

@@ -149,7 +149,7 @@ def footprint(encoder: str, *arguments: str) -> Run:
     return Run(
         name=f"footprint_{encoder}",
         kind="footprint",
-        arguments=("pretrain.costs.footprint", "--encoder", encoder, *arguments, "--json", out),
+        arguments=("pretrain.footprint", "--encoder", encoder, *arguments, "--json", out),
         result=out,
     )
 

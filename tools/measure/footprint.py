@@ -36,7 +36,7 @@ def footprint(arguments: Sequence[str]) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "footprint.json"
-        command = [sys.executable, "-m", "pretrain.costs.footprint", *arguments, "--measure"]
+        command = [sys.executable, "-m", "pretrain.footprint", *arguments, "--measure"]
         subprocess.run([*command, "--json", str(file)], cwd=ROOT, check=True)
         report: dict[str, Any] = json.loads(file.read_text())
     return report

@@ -9,7 +9,6 @@ from typing import Any
 from mmengine.config import Config
 
 from pretrain.encoders import build_encoder
-from pretrain.engine import collapse  # noqa: F401  (registers EmbeddingSpread)
 from pretrain.engine.documented_names import COMMON, SEED, Name, check, together
 from pretrain.engine.launch import main, per_process
 from pretrain.images.image_lists import ImageList
@@ -62,7 +61,6 @@ def prepare(cfg: Config, world_size: int) -> None:
     print(f"learning rate {cfg.base_lr} x {cfg.global_batch_size} / 256 = {lr:g}", flush=True)
     cfg.train_cfg.max_epochs = cfg.epochs
     cfg.randomness = {**(cfg.get("randomness") or {}), "seed": cfg.seed}
-    cfg.default_hooks.setdefault("spread", {"type": "EmbeddingSpread"})
     cfg.dataset = {"fingerprint": found[0].fingerprint}  # other images are another run
 
 

@@ -12,6 +12,9 @@ custom_imports = dict(
         "pretrain.readout.linear_record",
         "pretrain.readout.stage_features",
         "pretrain.engine.checkpoint",
+        "pretrain.engine.finite",
+        "pretrain.engine.pace",
+        "pretrain.engine.watchdog",
         "pretrain.step.data_parallel",
     ]
 )
@@ -76,6 +79,9 @@ val_cfg = dict()
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, ignore_last=False),
     checkpoint=dict(type="AtomicCheckpoint", interval=1, max_keep_ckpts=2),
+    finite=dict(type="FiniteNumbers"),
+    pace=dict(type="Pace"),
+    progress=dict(type="Progress"),
 )
 custom_hooks = [dict(type="LinearRecord"), dict(type="PlainCheckpoint")]
 env_cfg = dict(dist_cfg=dict(backend="nccl"))

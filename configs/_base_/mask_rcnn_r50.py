@@ -10,6 +10,9 @@ custom_imports = dict(
         "transfer.hooks",
         "transfer.metrics",
         "pretrain.engine.checkpoint",
+        "pretrain.engine.finite",
+        "pretrain.engine.pace",
+        "pretrain.engine.watchdog",
         "pretrain.step.data_parallel",
     ]
 )
@@ -31,6 +34,9 @@ default_hooks = dict(
     checkpoint=dict(
         type="AtomicCheckpoint", interval=1, max_keep_ckpts=2, save_best="coco/mask_ap"
     ),
+    finite=dict(type="FiniteNumbers"),
+    pace=dict(type="Pace"),
+    progress=dict(type="Progress"),
 )
 custom_hooks = [
     dict(type="FrozenCheck"),

@@ -15,6 +15,10 @@ custom_imports = dict(
         "pretrain.local_data_parallel",
         "pretrain.hooks",
         "pretrain.engine.checkpoint",
+        "pretrain.engine.collapse",
+        "pretrain.engine.finite",
+        "pretrain.engine.pace",
+        "pretrain.engine.watchdog",
     ]
 )
 default_scope = "mmengine"
@@ -73,7 +77,11 @@ sync_bn = "torch"  # norm statistics over the global batch, as in SimCLR
 
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=10, ignore_last=False),
+    spread=dict(type="EmbeddingSpread"),
     unreadable=dict(type="UnreadableImages"),
+    finite=dict(type="FiniteNumbers"),
+    pace=dict(type="Pace"),
+    progress=dict(type="Progress"),
     checkpoint=dict(type="AtomicCheckpoint", interval=1, by_epoch=True, max_keep_ckpts=2),
 )
 custom_hooks = [

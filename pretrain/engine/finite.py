@@ -11,6 +11,7 @@ import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 from torch.nn.utils import get_total_norm
@@ -26,6 +27,7 @@ class NotFinite(ArithmeticError):
     """A loss or a weight is NaN or infinite; says where, and what to continue from."""
 
 
+@HOOKS.register_module()
 class FiniteNumbers(Hook):
     """Stops the run after the first iteration whose losses or weights are not all finite.
 

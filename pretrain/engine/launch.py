@@ -14,10 +14,9 @@ from mmengine.dist import is_main_process
 
 from pretrain.engine.atomic_files import AtomicRunner
 from pretrain.engine.documented_names import Names, check_options, forget_what_is_set
-from pretrain.engine.finite import FiniteNumbers, NotFinite
+from pretrain.engine.finite import NotFinite
 from pretrain.engine.loaders import worker_fault
 from pretrain.engine.options import Options, merge
-from pretrain.engine.pace import Pace
 from pretrain.engine.processes import join_processes, speaks
 from pretrain.engine.refresh import refresh_tables
 from pretrain.engine.resume import (
@@ -32,7 +31,7 @@ from pretrain.engine.resume import (
 from pretrain.engine.same_run import Facts, facts_of, settle, words_of
 from pretrain.engine.stop_signals import STOP, TRY_AGAIN
 from pretrain.engine.stored_tensors import check_readable
-from pretrain.engine.watchdog import Progress, Watchdog
+from pretrain.engine.watchdog import Watchdog
 from pretrain.images.decode import UnreadableImage
 from results.record.files import remove_partials, write_atomically
 from results.record.run_record import FILE_NAME
@@ -210,9 +209,6 @@ def train(cfg: Config, watchdog: Watchdog) -> None:
         sys.exit(f"error: {error}" if is_main_process() else 1)
     except OSError as error:  # in one: no room for the config, or for the log
         sys.exit(f"error: {words_of(error)}")
-    runner.register_hook(FiniteNumbers())
-    runner.register_hook(Pace())
-    runner.register_hook(Progress(watchdog))
     try:
         with named_faults(watchdog, lambda: last_good(Path(cfg.work_dir))):
             runner.train()

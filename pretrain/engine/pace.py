@@ -5,12 +5,14 @@ from datetime import timedelta
 from typing import Any
 
 from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 EARLY = (1, 2, 5, 10, 20)  # iterations since the start, after which a line is logged
 WINDOW = 10  # iterations that a rate is the mean of
 
 
+@HOOKS.register_module()
 class Pace(Hook):
     """Logs seconds an iteration and the time that is left after the first iterations; adds
     ``images_per_s``, over all processes, to what is logged later."""

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import torch.distributed as dist
 from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
@@ -67,6 +68,8 @@ class Watchdog:
         timeout_s: the longest that an iteration may take.
     """
 
+    running: "Watchdog | None" = None  # that of this process, once it has started
+
     def __init__(self, store: Store | None, rank: int, world_size: int, timeout_s: float) -> None:
         self.store, self.rank, self.world_size = store, rank, world_size
         self.timeout_s, self.beat_s = timeout_s, min(1.0, timeout_s / BEATS)
@@ -95,6 +98,7 @@ class Watchdog:
 
     def start(self) -> None:
         """Watch from now on."""
+        Watchdog.running = self
         for thread in (self._tell_and_listen, self._judge):
             threading.Thread(target=thread, name=thread.__name__, daemon=True).start()
 
@@ -279,13 +283,16 @@ class Watchdog:
         return f"rank {rank} on {sign.host}" if sign else f"rank {rank}, which has not come,"
 
 
+@HOOKS.register_module()
 class Progress(Hook):
     """Tells the watchdog what the main thread begins."""
 
     priority = "VERY_HIGH"  # what other hooks do after an iteration counts as after it
 
-    def __init__(self, watchdog: Watchdog) -> None:
-        self.watchdog = watchdog
+    @property
+    def watchdog(self) -> Watchdog:
+        """That of this process; one that never started watches nothing."""
+        return Watchdog.running or Watchdog(None, 0, 1, collective_timeout_s())
 
     def before_train(self, runner: Runner) -> None:
         self._first = True

@@ -112,7 +112,7 @@ def test_a_detector_s_faults_are_told_at_once(tmp_path):
     cfg = Config.fromfile(CONFIGS["transfer"][0])
     cfg.merge_from_dict({"data_root": str(tmp_path / "no"), "method": "loco", "max_iters": 3})
     with pytest.raises(ValueError) as error:
-        transfer.data.prepare(cfg, 3)
+        transfer.prepare(cfg, 3)
     for words in (
         "cocodataset.org",
         "backbone_file is None",

@@ -166,7 +166,7 @@ def test_of_runs_that_finished_together_the_last_by_path_is_kept(tmp_path):
 def test_a_record_of_the_first_version_is_read(tmp_path):
     path = make_record(settings={"units": "gim"}, method="gim").write(tmp_path)
     content = json.loads(path.read_text())
-    del content["settings"]
+    del content["settings"], content["setting"]
     path.write_text(json.dumps(content | {"schema_version": 1}))
     frame, problems = load_records([tmp_path])
     assert problems == [] and frame["settings"].tolist() == [{}] and frame["setting"][0] == ""

@@ -13,10 +13,10 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
+from pretrain.backbone_file import Provenance, write_backbone
 from pretrain.engine.launch import config_hash
 from pretrain.engine.recording import RecordHook, backbone_fields
 from pretrain.engine.resume import BACKBONE, LOSSES
-from pretrain.export import Provenance, write_backbone
 from pretrain.model import LocalContrastive
 from results.record.environment import git_commit
 from results.record.files import write_atomically

@@ -45,8 +45,8 @@ def coco(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def backbone_file(tmp_path_factory) -> Path:
     """A backbone file of resnet_tiny that says it is LoCo's."""
+    from pretrain.backbone_file import IMAGENET_MEAN, IMAGENET_STD, Provenance, write_backbone
     from pretrain.encoders import build_encoder
-    from pretrain.export import IMAGENET_MEAN, IMAGENET_STD, Provenance, write_backbone
 
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("backbone") / "loco.safetensors"

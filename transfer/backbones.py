@@ -10,9 +10,9 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from pretrain.backbone_file import load_backbone
 from pretrain.encoders import Block, build_encoder, run_block
 from pretrain.engine.resume import DETECTOR
-from pretrain.export import load_backbone
 from transfer.folding import fold_norms
 from transfer.fusing import can_fuse, fuse_bottlenecks
 
@@ -35,8 +35,8 @@ class TransferBackbone(BaseModule):
     Args:
         encoder: a name in :data:`pretrain.encoders.ENCODERS`.
         backbone_file: what pretraining exported, read strictly (see
-            :func:`pretrain.export.load_backbone`); None leaves the random initialisation. Where
-            there is no such file, weights that hold all have to be loaded before ``forward``.
+            :func:`pretrain.backbone_file.load_backbone`); None leaves the random initialisation.
+            Where there is no such file, weights that hold all have to be loaded before ``forward``.
         frozen_stages: how many stages are frozen, counted from the input; the stem belongs to the
             first. 4 freezes all of ResNet-50 (section 5.2), 1 its conv1 and res2 (section 5.3).
         out_stages: the stages whose features go out; all of them by default.

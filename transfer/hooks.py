@@ -16,10 +16,10 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from pretrain.backbone_file import read_provenance, weights_sha256
 from pretrain.engine.launch import Unrecordable, config_text
 from pretrain.engine.recording import RecordHook, backbone_fields
 from pretrain.engine.resume import DETECTOR
-from pretrain.export import read_provenance, weights_sha256
 from results.record.files import write_atomically
 from results.record.migration import setting_until_version_3
 from results.record.plain_json import MAX_ENTRIES

@@ -19,11 +19,11 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import Registry
 from torch import nn
 
+from pretrain.backbone_file import read_provenance
 from pretrain.engine.atomic_files import AtomicFiles
 from pretrain.engine.checkpoint import plain
 from pretrain.engine.launch import config_text
 from pretrain.engine.resume import DETECTOR, differences, last_checkpoint, read_meta
-from pretrain.export import read_provenance
 from transfer import backbones
 from transfer.dumped_config import read_dumped
 

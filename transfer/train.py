@@ -12,10 +12,10 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import get_rank, get_world_size
 
+from pretrain.backbone_file import Provenance, load_backbone
 from pretrain.encoders import build_encoder
 from pretrain.engine.documented_names import COMMON, SEED, Name, check, together
 from pretrain.engine.launch import main, per_process
-from pretrain.export import Provenance, load_backbone
 from transfer.data.annotation_file import COCO_MEND, OWN
 from transfer.data.cityscapes import find_pairs
 from transfer.data.prepare import CITYSCAPES_MEND, IMAGES, DatasetSummary, check_coco

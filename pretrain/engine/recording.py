@@ -12,8 +12,8 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from pretrain.backbone_file import Provenance
 from pretrain.engine.launch import Unrecordable, config_hash
-from pretrain.export import Provenance
 from pretrain.step.norm import describe_norm
 from results.record.environment import git_commit, package_versions, processor
 from results.record.run_record import FILE_NAME, RunRecord

@@ -15,7 +15,7 @@ from mmengine.device import get_device
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from pretrain.export import Provenance
+from pretrain.backbone_file import Provenance
 from pretrain.images.labelled_images import SPLITS, LabelledImages, decode_once
 from pretrain.readout.frozen_encoder import FrozenEncoder
 from results.record.files import write_atomically

@@ -8,13 +8,8 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from mmengine.registry import MODELS
 
+from pretrain.backbone_file import Provenance, load_backbone, read_provenance, write_backbone
 from pretrain.encoders import Encoder, build_encoder
-from pretrain.export import (
-    Provenance,
-    load_backbone,
-    read_provenance,
-    write_backbone,
-)
 
 Stages = Literal["all", "last"] | Sequence[str]
 
@@ -25,8 +20,8 @@ class FrozenEncoder(BaseDataPreprocessor):
     linear classifier (section 5.1).
 
     Args:
-        backbone_file: see :mod:`pretrain.export`; it says which encoder, and how the images that
-            it was pretrained on were normalised.
+        backbone_file: see :mod:`pretrain.backbone_file`; it says which encoder, and how the
+            images that it was pretrained on were normalised.
         stages: whose features are wanted; see :func:`chosen_stages`.
 
     Raises:

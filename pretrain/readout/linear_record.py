@@ -11,8 +11,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import DATASETS, HOOKS
 from mmengine.runner import Runner
 
+from pretrain.backbone_file import weights_sha256
 from pretrain.engine.recording import RecordHook, backbone_fields
-from pretrain.export import weights_sha256
 from pretrain.images.labelled_images import SPLITS
 from pretrain.readout.features import CLASSES, first_classes, write_features
 from pretrain.readout.frozen_encoder import FrozenEncoder

@@ -12,9 +12,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from pretrain.backbone_file import load_backbone
 from pretrain.encoders import build_encoder
 from pretrain.engine.launch import main
-from pretrain.export import export_checkpoint, load_backbone
+from pretrain.export import export_checkpoint
 from pretrain.hooks import LossCurves, found
 from pretrain.train import NAMES, prepare
 from results.record.migration import setting_until_version_3 as setting

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from PIL import Image
 
+from pretrain.backbone_file import load_backbone, read_provenance
 from pretrain.encoders import build_encoder
 from pretrain.engine.resume import LAST, read_meta
-from pretrain.export import load_backbone, read_provenance
 from results.record.run_record import FILE_NAME, RunRecord
 
 LOGS = re.compile(r"\d{8}_\d{6}|.*\.(log|lock)|failed\.txt|journal|\.refreshed")

@@ -10,17 +10,11 @@ from unittest.mock import patch
 
 import torch
 
+from pretrain.backbone_file import Provenance, load_backbone, read_provenance, weights_sha256
 from pretrain.encoders import build_encoder
 from pretrain.engine.launch import argument_parser, load_config
 from pretrain.engine.resume import LAST, checkpoint_to_resume
-from pretrain.export import (
-    Provenance,
-    export_checkpoint,
-    import_torchvision,
-    load_backbone,
-    read_provenance,
-    weights_sha256,
-)
+from pretrain.export import export_checkpoint, import_torchvision
 from pretrain.images.image_lists import ImageList
 from pretrain.images.labelled_images import LabelledImages
 from pretrain.images.two_views import TwoViewImages

@@ -23,9 +23,9 @@ from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import Runner
 from torch import nn
 
+from pretrain.backbone_file import IMAGENET_MEAN, IMAGENET_STD, Provenance, write_backbone
 from pretrain.encoders import build_encoder
 from pretrain.engine.launch import argument_parser, load_config
-from pretrain.export import IMAGENET_MEAN, IMAGENET_STD, Provenance, write_backbone
 from results.record.protocol import SUPERVISED, deviations
 from results.record.run_record import RunRecord
 from results.tables.paper import TABLE2, TABLE3

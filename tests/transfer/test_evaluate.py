@@ -21,10 +21,10 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from pretrain.backbone_file import read_provenance, write_backbone
 from pretrain.encoders import build_encoder
 from pretrain.engine.launch import config_text
 from pretrain.engine.resume import read_meta
-from pretrain.export import read_provenance, write_backbone
 from results.record.run_record import RunRecord
 from tests.helpers.places import ROOT
 from transfer import evaluate, stored_detector
@@ -477,8 +477,8 @@ def test_another_config_is_refused_with_what_differs(trained, coco, backbone_fil
 
 
 def test_other_backbone_weights_are_refused(trained, coco, backbone_file, tmp_path, capsys):
+    from pretrain.backbone_file import read_provenance, write_backbone
     from pretrain.encoders import build_encoder
-    from pretrain.export import read_provenance, write_backbone
 
     torch.manual_seed(1)
     other = tmp_path / "other.safetensors"

@@ -16,8 +16,8 @@ from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.structures import InstanceData
 from PIL import Image
 
+from pretrain.backbone_file import load_backbone
 from pretrain.encoders import build_encoder
-from pretrain.export import load_backbone
 from pretrain.step.norm import describe_norm
 from results.record.run_record import RunRecord
 from transfer.backbones import TransferBackbone

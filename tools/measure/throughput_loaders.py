@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from pretrain.export import IMAGENET_MEAN, IMAGENET_STD
+from pretrain.backbone_file import IMAGENET_MEAN, IMAGENET_STD
 from pretrain.images.colour import kernel_side
 from pretrain.images.image_lists import list_images
 from pretrain.images.two_views import TwoViewImages

@@ -8,7 +8,7 @@ import torchvision
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
-from pretrain.export import IMAGENET_MEAN, IMAGENET_STD
+from pretrain.backbone_file import IMAGENET_MEAN, IMAGENET_STD
 from pretrain.model import LocalContrastive
 from pretrain.step.precision import MixedPrecision
 

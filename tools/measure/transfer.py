@@ -26,9 +26,9 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from pretrain.backbone_file import Provenance, write_backbone
 from pretrain.costs.peak_memory import MIB, PeakMemory
 from pretrain.encoders import Encoder, build_encoder
-from pretrain.export import Provenance, write_backbone
 from results.record.environment import package_versions, processor
 from tools.setup.machine import ROOT
 from transfer.scenes.datasets import write_coco

@@ -11,11 +11,11 @@ from torch import nn
 from torchvision.models import ResNet50_Weights, resnet50, shufflenetv2
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from pretrain.backbone_file import weights_sha256
 from pretrain.decoders import Decoder
 from pretrain.encoders import ENCODERS, build_encoder, run_block
 from pretrain.encoders.presnet import BilinearDownsample, PResNet
 from pretrain.encoders.shufflenet import TwoBranchUnit
-from pretrain.export import weights_sha256
 from pretrain.local_backward import streamed_backward
 from pretrain.losses.info_nce import info_nce
 from pretrain.units import build_units

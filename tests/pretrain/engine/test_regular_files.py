@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pretrain.backbone_file import read_provenance
 from pretrain.costs import footprint_plot
 from pretrain.engine.launch import load_config
 from pretrain.engine.stored_tensors import read_stored
-from pretrain.export import read_provenance
 from pretrain.images.image_lists import ImageList
 from results.__main__ import main
 from results.figures.tsne import _read_places, read_features

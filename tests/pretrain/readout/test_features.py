@@ -11,8 +11,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
+from pretrain.backbone_file import load_backbone
 from pretrain.encoders import build_encoder
-from pretrain.export import load_backbone
 from pretrain.images.decode import UnreadableImage
 from pretrain.images.labelled_images import LabelledImages, centre_crop, decode_once
 from pretrain.readout import features, stage_features

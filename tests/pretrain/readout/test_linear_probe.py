@@ -13,8 +13,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import PARAM_SCHEDULERS
 from PIL import Image
 
+from pretrain.backbone_file import weights_sha256
 from pretrain.engine.checkpoint import AtomicCheckpoint
-from pretrain.export import weights_sha256
 from pretrain.images.decode import UnreadableImage
 from pretrain.images.labelled_images import read_splits
 from pretrain.readout import stage_features

@@ -7,9 +7,8 @@ runs no code. The tensors carry torchvision's names; the metadata holds one JSON
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from pretrain.engine.file_kinds import other_kind
 from results.record.files import write_atomically
 from results.record.plain_json import plain
 from results.record.protocol import is_published
-from results.record.text import MAX_TEXT
+from results.record.text import MAX_TEXT, some_of
 
 FORMAT = "loco-transfer backbone"
 FORMAT_VERSION = 3  # 1 had no settings, 2 no source_sha256
@@ -64,7 +63,7 @@ class Provenance:
         """
         names = {each.name for each in fields(cls)}
         if odd := sorted(names ^ values.keys(), key=str):
-            raise ValueError(f"{path}: provenance with other keys than ours: {_some(odd)}")
+            raise ValueError(f"{path}: provenance with other keys than ours: {some_of(odd)}")
         for name, (fits, expected) in _KINDS.items():
             if not fits(values[name]):
                 raise ValueError(
@@ -158,7 +157,7 @@ def check_tensors(
         ValueError: lists every tensor that is missing, unexpected, misshapen or of another type.
     """
     faults = [f"missing: {key}" for key in expected if key not in found]
-    faults += [f"unexpected: {_some([key])}" for key in found if key not in expected]
+    faults += [f"unexpected: {some_of([key])}" for key in found if key not in expected]
     faults += [
         f"type of {key}: found {found[key].dtype}, expected {tensor.dtype}"
         for key, tensor in expected.items()
@@ -228,8 +227,9 @@ def _parse(metadata: Mapping[str, str] | None, path: str | Path) -> Provenance:
             f"{path} is damaged: its provenance is no JSON ({error}); export or copy it again"
         ) from error
     if values["format"] != FORMAT or values["format_version"] not in (1, 2, 3):
+        found = [f"{values['format']} version {values['format_version']}"]
         raise ValueError(
-            f"{path} is {_some([values['format']])} version {_some([values['format_version']])}; "
+            f"{path} is {some_of(found)}; "
             f"this release reads '{FORMAT}' up to version {FORMAT_VERSION}"
         )
     provenance = Provenance.of(values, path)
@@ -241,11 +241,6 @@ def _parse(metadata: Mapping[str, str] | None, path: str | Path) -> Provenance:
             f"resnet50-19c8e357.pth --out {path}`"
         )
     return provenance
-
-
-def _some(things: Iterable[object]) -> str:
-    """The first five, for a message: long ones cut, nothing in them that a terminal would obey."""
-    return ", ".join(ascii(thing)[:100].strip("'") for thing in islice(things, 5))
 
 
 def _is_whole(value: object) -> bool:

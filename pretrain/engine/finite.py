@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from pretrain.engine.resume import last_good
-from pretrain.images.folder_walk import some_of
 from results.record.files import write_atomically
+from results.record.text import some_of
 
 BAD_BATCH = "bad_batch.json"  # in the work folder; of rank 1: bad_batch_rank1.json
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from pretrain.engine.file_kinds import foreign, other_kind
 from pretrain.engine.stored_tensors import check_readable, read_stored
-from pretrain.images.folder_walk import some_of
 from results.record.run_record import FILE_NAME, NewerRecord, RunRecord
+from results.record.text import some_of
 
 LAST = "last_checkpoint"  # a file that names the newest checkpoint
 LOSSES, BACKBONE, BEST = "losses.csv", "backbone.safetensors", "best_*.pth"  # see pretrain.hooks

@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from results.record.text import some_of
+
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 HIDDEN = frozenset(
     {"__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"}
@@ -20,7 +22,6 @@ HIDDEN_FILE, HIDDEN_FOLDER = "hidden file", "hidden folder"
 WITHOUT, AGAIN = "folder without images", "folder met before"
 BESIDES = (HIDDEN_FILE, HIDDEN_FOLDER, WITHOUT, AGAIN)
 MEND = "or name another folder or list with --cfg-options data_root=PATH"
-MAX_NAME = 300  # characters of a path in a message
 THREADS = 32  # a network's file system answers slowly, but many at a time
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -64,12 +65,6 @@ def in_words(others: Counter[str]) -> str:
     if endings := sorted(set(others) - set(BESIDES)):
         parts.append(f"{sum(others[e] for e in endings)} of other kinds ({some_of(endings)})")
     return ", ".join(parts)
-
-
-def some_of(names: Sequence[str]) -> str:
-    """The first few names, for a message; what a terminal would obey is escaped."""
-    shown = (name if name.isprintable() else ascii(name)[1:-1] for name in names[:5])
-    return ", ".join(name[:MAX_NAME] for name in shown) + (", ..." if len(names) > 5 else "")
 
 
 def in_threads(function: Callable[[In], Out], items: Sequence[In]) -> list[Out]:

@@ -24,9 +24,9 @@ from pretrain.images.folder_walk import (
     MEND,
     in_threads,
     in_words,
-    some_of,
     walk,
 )
+from results.record.text import some_of
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from torchvision.transforms import v2
 from pretrain.images.augment import SimCLRAugmentation, View, crop
 from pretrain.images.colour import Colour
 from pretrain.images.decode import JPEG_SCALES, UnreadableImage, decode, open_image, reduction
-from pretrain.images.folder_walk import in_threads, some_of
+from pretrain.images.folder_walk import in_threads
 from pretrain.images.image_lists import ImageList
+from results.record.text import some_of
 
 SPLITS = ("train", "val")
 MAX_ASPECT = 100  # with its shorter side at 256 px such an image takes 80 MB, and a longer one any

@@ -14,8 +14,8 @@ from torch.utils.data import Dataset
 from pretrain.images.augment import SimCLRAugmentation, View, crop
 from pretrain.images.colour import Pixels, distort
 from pretrain.images.decode import UnreadableImage, decode, open_image, reduction
-from pretrain.images.folder_walk import some_of
 from pretrain.images.image_lists import ImageList
+from results.record.text import some_of
 
 READABLE = -1  # ``unreadable`` of a sample whose file could be read
 

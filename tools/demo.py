@@ -60,7 +60,7 @@ def stages(out: Path, smoke: bool) -> list[tuple[str, list[Step]]]:
         Step(f"draw_{kind}", module("transfer.scenes", root, "--format", kind, *counts))
         for kind, root in (("coco", coco), ("cityscapes", cityscapes))
     ]
-    convert = module("transfer.data.prepare", "cityscapes", "--data-root", cityscapes)
+    convert = module("transfer.prepare", "cityscapes", "--data-root", cityscapes)
     pretrain = [
         training("pretrain", f"pretrain_{m}", f"data_root={coco}/train2017", *short)
         for m in methods

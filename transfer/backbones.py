@@ -9,14 +9,14 @@ from mmdet.registry import MODELS
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pretrain.backbone_file import load_backbone
-from pretrain.encoders import Block, build_encoder, run_block
+from pretrain.encoders import build_encoder, run_block
 from pretrain.engine.resume import DETECTOR
-from transfer.folding import fold_norms
-from transfer.fusing import can_fuse, fuse_bottlenecks
+from pretrain.step.norm import FoldedNorm
 
-MENDS = (
+WHAT_TO_TAKE = (
     f"take {DETECTOR}, which a finished run leaves and which holds all, or name the file in the "
     "config's model.backbone.backbone_file"
 )
@@ -28,9 +28,8 @@ class TransferBackbone(BaseModule):
 
     Frozen stages run without an autograd graph; their parameters take no gradient and their batch
     norms stay in eval mode, whatever ``train()`` says. So norms are folded into convolutions, which
-    on a CPU are channels-last and fused with sums and ReLUs, and checkpoints leave out what the
-    backbone file holds: loading one without that file is refused.
-    ``results/measured/transfer_cpu.json`` has what that saves; no GPU was measured.
+    on a CPU are channels-last, and checkpoints leave out what the backbone file holds: loading one
+    without that file is refused.
 
     Args:
         encoder: a name in :data:`pretrain.encoders.ENCODERS`.
@@ -40,7 +39,7 @@ class TransferBackbone(BaseModule):
         frozen_stages: how many stages are frozen, counted from the input; the stem belongs to the
             first. 4 freezes all of ResNet-50 (section 5.2), 1 its conv1 and res2 (section 5.3).
         out_stages: the stages whose features go out; all of them by default.
-        exact: neither fold, reorder nor fuse: the features are the encoder's to the last bit.
+        exact: fold no norms and reorder nothing: the features are the encoder's to the last bit.
 
     Raises:
         ValueError: ``frozen_stages`` or ``out_stages`` names stages that the encoder does not have;
@@ -81,11 +80,9 @@ class TransferBackbone(BaseModule):
         self.train()
         self.memory_format = torch.contiguous_format
         if not exact:
-            fold_norms(self.encoder, [block for stage in self._frozen() for block in stage])
+            fold_norms(self.encoder, self._frozen_modules())
             if not torch.cuda.is_available():
                 self.memory_format = torch.channels_last
-                if can_fuse():
-                    fuse_bottlenecks(self.encoder, self._frozen())
         for module in self._frozen_modules():
             module.requires_grad_(False)
             module.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # torch's stub
@@ -97,7 +94,7 @@ class TransferBackbone(BaseModule):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, H, W) -> features of the stages in ``out_stages``, each (N, C, H / s, W / s)."""
         if self.missing_file is not None:
-            raise FileNotFoundError(f"no backbone file at {self.missing_file}; {MENDS}")
+            raise FileNotFoundError(f"no backbone file at {self.missing_file}; {WHAT_TO_TAKE}")
         features = []
         x = images.contiguous(memory_format=self.memory_format) if self.frozen_stages else images
         for number, stage in enumerate(self.encoder.stages()):
@@ -125,11 +122,40 @@ class TransferBackbone(BaseModule):
                 for key, tensor in own:
                     yield f"{name}.{key}", tensor
 
-    def _frozen(self) -> list[list[Block]]:
-        return self.encoder.stages()[: self.frozen_stages]
-
     def _frozen_modules(self) -> list[nn.Module]:
-        return [module for stage in self._frozen() for block in stage for module in block]
+        stages = self.encoder.stages()[: self.frozen_stages]
+        return [module for stage in stages for block in stage for module in block]
+
+
+def fold_norms(encoder: nn.Module, modules: Sequence[nn.Module]) -> None:
+    """Fold every batch norm into the convolution in front; a :class:`FoldedNorm` takes its place.
+
+    A norm that uses its running statistics is one multiplication and one addition for each channel,
+    which the convolution can do too. The features stay the same to rounding (1e-6 relative in
+    float32). Every encoder of ours defines a norm right after the convolution that feeds it, so
+    neighbours in the order of definition belong together.
+
+    Args:
+        encoder: holds the modules, some of them, a stem's, directly; changed in place.
+        modules: whose norms are folded, in eval mode.
+
+    Raises:
+        ValueError: a norm that follows no convolution, or is in training mode.
+    """
+    chosen = {id(part) for module in modules for part in module.modules()}
+    for parent in encoder.modules():
+        before: tuple[str, nn.Module] = ("", nn.Identity())
+        for name, module in list(parent.named_children()):
+            if isinstance(module, nn.BatchNorm2d) and id(module) in chosen:
+                if not isinstance(before[1], nn.Conv2d) or module.training:
+                    raise ValueError(
+                        f"norm {name} of {type(parent).__name__} cannot be folded: it is in "
+                        f"training mode or follows {type(before[1]).__name__}, not a convolution; "
+                        "set model.backbone.exact=True"
+                    )
+                setattr(parent, before[0], fuse_conv_bn_eval(before[1], module))
+                setattr(parent, name, FoldedNorm())
+            before = (name, module)
 
 
 def _leave_out_frozen(
@@ -151,7 +177,7 @@ def _account_for_frozen(backbone: TransferBackbone, keys: Any) -> None:
         where = backbone.missing_file or "its backbone file"
         raise ValueError(
             f"this checkpoint leaves out {len(absent)} frozen tensors of the backbone, which stand "
-            f"in {where}, and that was not read; {MENDS}"
+            f"in {where}, and that was not read; {WHAT_TO_TAKE}"
         )
     keys.missing_keys[:] = [key for key in keys.missing_keys if key not in absent]
     backbone.missing_file = None

@@ -28,7 +28,7 @@ from results.record.environment import git_commit, package_versions, processor
 from results.record.files import sha256_file, write_atomically
 from results.record.protocol import incomplete
 from results.record.run_record import FILE_NAME, RunRecord
-from transfer.data.prepare import DatasetSummary
+from transfer.data.dataset_check import DatasetSummary
 from transfer.hooks import PER_CATEGORY, evaluated_images, short_names
 from transfer.metrics import CocoAP
 from transfer.stored_detector import check_config, load_weights
@@ -44,7 +44,7 @@ def prepare(cfg: Config) -> DatasetSummary:
     """Leave of a config what a validation needs, and check its inputs.
 
     Raises:
-        ValueError, FileNotFoundError: what was found, what was expected, how to mend it.
+        ValueError, FileNotFoundError: what was found, what was expected, what to do.
     """
     for name in TRAINING:
         cfg[name] = None
@@ -113,14 +113,13 @@ def update_record(
             f"--record: a record has the figures of the end of its run; evaluate {last}"
         )
     write_atomically(folder / PER_CATEGORY, json.dumps(per_category, indent=2).encode())
-    artifacts = record.artifacts | {"per_category": PER_CATEGORY}
     then = {"evaluated": record.evaluated_images, "expected": record.expected_images}
     now = evaluated or then
     kept = (text for text in record.deviations if text not in incomplete(**then))
     return dataclasses.replace(
         record,
         metrics=metrics,
-        artifacts=artifacts,
+        artifacts=record.artifacts | {"per_category": PER_CATEGORY},
         deviations=(*kept, *incomplete(**now)),
         evaluated_images=now["evaluated"],
         expected_images=now["expected"],
@@ -142,7 +141,7 @@ def main(arguments: list[str] | None = None) -> None:
             metrics, metric = evaluate(cfg, path)
         if not is_main_process():
             return
-        per_category, evaluated = metric.per_category, evaluated_images(cfg, metric)
+        evaluated = evaluated_images(cfg, metric)
         evaluation = {
             "checkpoint": str(path),
             "checkpoint_sha256": sha256_file(path),
@@ -156,7 +155,7 @@ def main(arguments: list[str] | None = None) -> None:
             "images": evaluated["evaluated"],
             "expected_images": evaluated["expected"],
             "metrics": metrics,
-            "per_category": per_category,
+            "per_category": metric.per_category,
             "world_size": watchdog.world_size,
             "hardware": processor(),
             "versions": package_versions(),
@@ -168,7 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
         write_atomically(target, (json.dumps(evaluation, indent=2) + "\n").encode())
         print(f"wrote {target}", flush=True)
         if args.record:
-            record = update_record(path, meta, metrics, per_category, evaluated)
+            record = update_record(path, meta, metrics, metric.per_category, evaluated)
             print(f"updated {record}", flush=True)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}" if speaks(error) else 1)

@@ -26,9 +26,9 @@ from results.record.plain_json import MAX_ENTRIES
 from results.record.protocol import deviations, incomplete
 from transfer.backbones import TransferBackbone
 from transfer.data.splits import ids_file
-from transfer.drawing import draw_detections
 from transfer.metrics import CocoAP
 from transfer.stored_detector import write_detector
+from transfer.visualize import draw_detections
 
 PER_CATEGORY = "per_category.json"  # beside the record: AP of every category, by kind
 SPLIT_IDS = "split.ids.json"  # beside the record: the images that the run was trained on
@@ -86,7 +86,7 @@ class DetectionPictures(Hook):
 
     Args:
         count: how many images.
-        score_threshold: see :func:`draw_detections`.
+        score_threshold: less certain detections are left out.
     """
 
     def __init__(self, count: int = 6, score_threshold: float = 0.3) -> None:
@@ -112,16 +112,8 @@ class DetectionPictures(Hook):
             runner.logger.warning(f"no picture of {outputs[0].img_path}: {told}")
 
     def _draw(self, sample: DetDataSample, categories: Sequence[str], path: Path) -> None:
-        found = sample.pred_instances.cpu()
-        picture = draw_detections(
-            sample.img_path,
-            found.bboxes,
-            found.labels,
-            found.scores,
-            found.masks,
-            categories,
-            self.score_threshold,
-        )
+        objects = sample.pred_instances.cpu()
+        picture = draw_detections(sample.img_path, objects, categories, self.score_threshold)
         png = io.BytesIO()
         picture.save(png, format="PNG")
         write_atomically(path, png.getvalue())

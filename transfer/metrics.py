@@ -6,23 +6,33 @@ where there is nothing to find, nothing at all where nothing was found, and with
 writes the masks' AP of a category over that of its boxes.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
+from copy import copy
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
+from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as cityscapes_tool
+from cityscapesscripts.evaluation.instances2dict import instances2dict
+from cityscapesscripts.helpers.labels import name2label
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import METRICS
 from mmengine.fileio import load
 from mmengine.logging import MMLogger
+from PIL import Image
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from tqdm import tqdm
 
-from transfer.cityscapes_ap import Prediction, instance_ap
-from transfer.data.annotation_file import indexed, read_annotations
+from transfer.data.annotations import indexed, read_annotations
 from transfer.data.cityscapes import PICTURE, TRUTH
 
 # The twelve of cocodataset.org/#detection-eval, in the order of pycocotools' stats.
@@ -31,6 +41,7 @@ FIGURES = (
 )  # fmt: skip
 KINDS = {"bbox": "box", "segm": "mask"}  # pycocotools' name -> ours
 MAX_DETECTIONS = (1, 10, 100)  # per image; what ar1, ar10 and ar100 are named after
+MAX_THREADS = 8  # the tool's time goes into NumPy, which lets others run meanwhile
 
 Figures = dict[str, float]
 Results = list[tuple[dict[str, Any], dict[str, Any]]]  # (about the image, detections) each
@@ -69,8 +80,8 @@ class CocoAP(CocoMetric):
             if (height, width) != (entry["height"], entry["width"]):
                 raise ValueError(
                     f"{sample['img_path']} has {width}x{height} pixels, the annotations say "
-                    f"{entry['width']}x{entry['height']}: boxes and masks would lie elsewhere. "
-                    "Take the images that the annotations were made for"
+                    f"{entry['width']}x{entry['height']}. Take the images that the annotations "
+                    "were made for"
                 )
 
     def compute_metrics(self, results: Results) -> Figures:
@@ -97,47 +108,6 @@ class CocoAP(CocoMetric):
                     figures[f"{name}_{figure}"] = percent(value)
             self.per_category[name] = by_category(truth, evaluation)
         return figures
-
-
-@METRICS.register_module()
-class CityscapesAP(CocoAP):
-    """Beside COCO's figures ``cityscapes_ap`` and ``cityscapes_ap50``, cityscapesScripts' own.
-
-    ``per_category["cityscapes"]`` holds both for every class. The instance ids are read from
-    ``gtFine``, beside the ``leftImg8bit`` that the images come from.
-    """
-
-    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
-        before = len(self.results)
-        super().process(data_batch, data_samples)
-        for (image, _), sample in zip(self.results[before:], data_samples, strict=True):
-            image["instance_ids"] = str(instance_ids_file(Path(sample["img_path"])))
-
-    def compute_metrics(self, results: Results) -> Figures:
-        figures = super().compute_metrics(results)
-        names = [category["name"] for category in self._coco_api.loadCats(self.cat_ids)]
-        predictions = {
-            Path(image["instance_ids"]): [
-                Prediction(names[label], float(score), mask)
-                for label, score, mask in zip(
-                    found["labels"], found["scores"], found["masks"], strict=True
-                )
-            ]
-            for image, found in results
-        }
-        table = {
-            name: {figure: percent(value) for figure, value in values.items()}
-            for name, values in instance_ap(predictions, progress=True).items()
-        }
-        average = table.pop("average", {})  # of no class, where none has an object that counts
-        self.per_category["cityscapes"] = table
-        return figures | {f"cityscapes_{figure}": value for figure, value in average.items()}
-
-
-def instance_ids_file(picture: Path) -> Path:
-    """leftImg8bit/<split>/<city>/<name>_leftImg8bit.png -> its *_instanceIds.png under gtFine."""
-    root, split, city = picture.parents[3], picture.parts[-3], picture.parts[-2]
-    return root / "gtFine" / split / city / (picture.name.removesuffix(PICTURE) + TRUTH)
 
 
 def evaluate(
@@ -190,3 +160,129 @@ def by_category(truth: COCO, evaluation: COCOeval) -> dict[str, Figures]:
 def percent(fraction: float) -> float:
     """A fraction in percent, without the last bits (99.99999999999999)."""
     return round(100 * float(fraction), 9)
+
+
+# ---- Cityscapes ----------------------------------------------------------------------------------
+
+
+@METRICS.register_module()
+class CityscapesAP(CocoAP):
+    """Beside COCO's figures ``cityscapes_ap`` and ``cityscapes_ap50``, cityscapesScripts' own.
+
+    ``per_category["cityscapes"]`` holds both for every class. The instance ids are read from
+    ``gtFine``, beside the ``leftImg8bit`` that the images come from.
+    """
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
+        before = len(self.results)
+        super().process(data_batch, data_samples)
+        for (image, _), sample in zip(self.results[before:], data_samples, strict=True):
+            image["instance_ids"] = str(instance_ids_file(Path(sample["img_path"])))
+
+    def compute_metrics(self, results: Results) -> Figures:
+        figures = super().compute_metrics(results)
+        names = [category["name"] for category in self._coco_api.loadCats(self.cat_ids)]
+        predictions = {
+            Path(image["instance_ids"]): [
+                Prediction(names[label], float(score), mask)
+                for label, score, mask in zip(
+                    found["labels"], found["scores"], found["masks"], strict=True
+                )
+            ]
+            for image, found in results
+        }
+        table = {
+            name: {figure: percent(value) for figure, value in values.items()}
+            for name, values in instance_ap(predictions, progress=True).items()
+        }
+        average = table.pop("average", {})  # of no class, where none has an object that counts
+        self.per_category["cityscapes"] = table
+        return figures | {f"cityscapes_{figure}": value for figure, value in average.items()}
+
+
+def instance_ids_file(picture: Path) -> Path:
+    """leftImg8bit/<split>/<city>/<name>_leftImg8bit.png -> its *_instanceIds.png under gtFine."""
+    root, split, city = picture.parents[3], picture.parts[-3], picture.parts[-2]
+    return root / "gtFine" / split / city / (picture.name.removesuffix(PICTURE) + TRUTH)
+
+
+def with_in1d(numpy: ModuleType) -> ModuleType:
+    """NumPy as cityscapesScripts 2.3.0 wants it: with ``in1d``, which NumPy 2.4 has no more."""
+    module = ModuleType(numpy.__name__)
+    module.__dict__.update(vars(numpy))
+    module.__dict__.setdefault("in1d", lambda a, b: numpy.isin(numpy.ravel(a), b))
+    return module
+
+
+cityscapes_tool.np = with_in1d(np)  # for this tool alone
+
+
+class Prediction(NamedTuple):
+    """One predicted object."""
+
+    category: str  # Cityscapes' name
+    score: float
+    mask: dict[str, Any]  # COCO's run lengths
+
+
+def instance_ap(
+    predictions: Mapping[Path, Sequence[Prediction]], progress: bool = False
+) -> dict[str, Figures]:
+    """``ap`` (overlaps 0.5 to 0.95) and ``ap50``, as fractions, of every class and their average.
+
+    Cityscapes' AP is not COCO's (mmdetection#1414): it leaves out objects below 100 pixels and
+    predictions on groups or unlabelled ground, lets any number of predictions enter, matches at an
+    overlap *above* the threshold, and steps along the precision-recall curve where COCO
+    interpolates. cityscapesScripts' own functions do the work, called one by one: its
+    ``evaluateImgLists`` takes one image after the other and leaves files in the working directory.
+
+    Args:
+        predictions: the objects predicted on each image, by its ``*_gtFine_instanceIds.png``.
+        progress: show a progress bar with the remaining time on stderr.
+
+    Returns:
+        By the class's name, and ``"average"``; a class of which there is no object is left out,
+        and the average where that is every class.
+
+    Raises:
+        FileNotFoundError: an instance image is not there.
+    """
+    arguments = copy(cityscapes_tool.args)
+    arguments.quiet = True
+    cityscapes_tool.setInstanceLabels(arguments)
+    matches: dict[str, Any] = {}
+    bar = {"total": len(predictions), "desc": "cityscapesScripts", "unit": "image"}
+    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
+        found = pool.map(partial(_match, arguments=arguments), predictions.items())
+        for of_image in tqdm(found, **bar, disable=not progress, mininterval=1):
+            matches |= of_image
+    averages = cityscapes_tool.computeAverages(
+        cityscapes_tool.evaluateMatches(matches, arguments), arguments
+    )
+    table = {"average": (averages["allAp"], averages["allAp50%"])}
+    table |= {name: (of["ap"], of["ap50%"]) for name, of in averages["classes"].items()}
+    return {
+        name: {"ap": float(ap), "ap50": float(ap50)}
+        for name, (ap, ap50) in table.items()
+        if not np.isnan(ap)
+    }
+
+
+def _match(image: tuple[Path, Sequence[Prediction]], arguments: Any) -> dict[str, Any]:
+    """The tool's matches of one image; it wants a list of mask files, which go away again."""
+    truth, predictions = str(image[0]), image[1]
+    with TemporaryDirectory() as folder:
+        lines = []
+        for number, prediction in enumerate(predictions):
+            mask = coco_mask.decode(prediction.mask).astype(bool)
+            Image.fromarray(mask).save(f"{folder}/{number}.pbm")  # neither compressed nor large
+            label_id = name2label[prediction.category].id
+            lines.append(f"{number}.pbm {label_id} {prediction.score!r}\n")
+        listing = Path(folder, "predictions.txt")
+        listing.write_text("".join(lines))
+        arguments = copy(arguments)
+        arguments.predictionPath = os.path.abspath(folder)
+        matches: dict[str, Any] = cityscapes_tool.matchGtWithPreds(
+            [str(listing)], [truth], instances2dict([truth]), arguments
+        )
+    return matches

@@ -25,9 +25,6 @@ from pretrain.engine.checkpoint import plain
 from pretrain.engine.launch import config_text
 from pretrain.engine.resume import DETECTOR, differences, last_checkpoint, read_meta
 from transfer import backbones
-from transfer.dumped_config import read_dumped
-
-BUILT = ("model", "val_dataloader")  # of a stored config
 
 
 def check_config(path: Path, cfg: Config) -> dict[str, Any]:
@@ -126,32 +123,12 @@ def load_weights(model: nn.Module, path: Path) -> None:
         ) from error
 
 
-def types_in(value: Any) -> Iterator[Any]:
-    """Every ``type`` in a config."""
-    if isinstance(value, dict):
-        yield from (value["type"],) if "type" in value else ()
-        for item in value.values():
-            yield from types_in(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from types_in(item)
-
-
-def _is_registered(name: Any) -> bool:
-    """Whether mmengine's registries know a ``type``, or mmcv's operators, such as ``nms``."""
-    if not isinstance(name, str):
-        return name is None
-    found = (each for root in (mmengine.registry, mmdet.registry) for each in vars(root).values())
-    registries = (each for each in found if isinstance(each, Registry))
-    return name in mmcv.ops.__all__ or any(name in each.module_dict for each in registries)
-
-
 def load_detector(run: Path, device: str) -> tuple[nn.Module, Config]:
     """The detector of a finished run, or of the last checkpoint, in eval mode; the run's config.
 
     Raises:
         FileNotFoundError: the folder is not a run's, or has lost a part.
-        ValueError: the checkpoint is damaged, or no config in the folder is its own.
+        ValueError: the checkpoint is damaged, or its config is none of ours.
     """
     whole = (run / DETECTOR).is_file()
     path = run / DETECTOR if whole else last_checkpoint(run)
@@ -160,7 +137,7 @@ def load_detector(run: Path, device: str) -> tuple[nn.Module, Config]:
             f"{run} has no checkpoint, so it is not the folder of a run; name the --work-dir of "
             "one (work_dirs/NAME_OF_CONFIG where none was given)"
         )
-    cfg = stored_config(run, path)
+    cfg = stored_config(path)
     if cfg.model.backbone.get("backbone_file"):
         cfg.model.backbone.backbone_file = None if whole else _backbone_file(run, cfg)
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
@@ -182,42 +159,59 @@ def _backbone_file(run: Path, cfg: Config) -> str:
     )
 
 
-def stored_config(run: Path, path: Path) -> Config:
-    """The config that mmengine dumped into the folder and that the checkpoint was trained with.
+def stored_config(path: Path) -> Config:
+    """The config that a checkpoint was trained with, out of the checkpoint itself.
 
-    The checkpoint's own is JSON, which has no tuples; some transforms insist on them. Nothing in
-    the folder is run: the file is read as data, and what it names has to be registered, since
-    mmengine would import and call anything else that stands under ``type``.
+    What it names has to be registered, since mmengine would import and call anything else that
+    stands under ``type``, and the file may come from a stranger.
 
     Args:
-        run: the folder.
         path: of the checkpoint.
 
     Raises:
-        FileNotFoundError: the checkpoint or the config is not there.
-        ValueError: one is damaged, they differ, or a ``type`` is none of the registered ones.
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or a ``type`` is none of the registered ones.
     """
     register_all_modules()
-    then = _config_in(read_meta(path), path)
-    faults = []
-    for file in sorted(run.glob("*.py")):
-        content = read_dumped(file)
-        built = [content.get(name) for name in BUILT]
-        if odd := [name for name in types_in(built) if not _is_registered(name)]:
-            raise ValueError(
-                f"{file} asks for {str(odd[0])[:100]!a}, which neither this project nor "
-                "mmdetection registers; it is not called"
-            )
-        try:
-            cfg = Config(content)
-        except (KeyError, TypeError) as error:  # names that mmengine keeps for itself
-            raise ValueError(f"{file} is no config that a run has dumped ({error})") from error
-        differing = differences(then, json.loads(config_text(cfg)))
-        if not differing:
-            return cfg
-        faults += [f"\n  {file.name}: {difference}" for difference in differing[:5]]
-    if not faults:
-        raise FileNotFoundError(f"no config in {run}, so nobody knows what {path.name} is")
-    raise ValueError(
-        f"{path.name} was trained with another config than lies in {run}:" + "".join(faults)
-    )
+    content = _config_in(read_meta(path), path)
+    loaders = [content[name] for name in ("val_dataloader", "test_dataloader") if content.get(name)]
+    if odd := [name for name in types_in([content["model"], *loaders]) if not _is_registered(name)]:
+        raise ValueError(
+            f"{path} asks for {str(odd[0])[:100]!a}, which neither this project nor mmdetection "
+            "registers; it is not called"
+        )
+    try:
+        for loader in loaders:
+            loader["dataset"]["pipeline"] = _with_tuples(loader["dataset"]["pipeline"])
+        return Config(content)
+    except (KeyError, TypeError, AttributeError) as error:  # or names that mmengine keeps to itself
+        raise ValueError(f"{path} carries no config of a detector ({error})") from error
+
+
+def _with_tuples(pipeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sizes as tuples, on which mmcv's transforms insist; JSON has lists only."""
+
+    def restored(value: Any) -> Any:
+        numbers = isinstance(value, list) and all(isinstance(item, (int, float)) for item in value)
+        return tuple(value) if numbers else value
+
+    return [{name: restored(value) for name, value in step.items()} for step in pipeline]
+
+
+def types_in(value: Any) -> Iterator[Any]:
+    """Every ``type`` in a config."""
+    if isinstance(value, dict):
+        yield from (value["type"],) if "type" in value else ()
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from types_in(item)
+
+
+def _is_registered(name: Any) -> bool:
+    """Whether mmengine's registries know a ``type``, or mmcv's operators, such as ``nms``."""
+    if not isinstance(name, str):
+        return name is None
+    members = (each for root in (mmengine.registry, mmdet.registry) for each in vars(root).values())
+    registries = (each for each in members if isinstance(each, Registry))
+    return name in mmcv.ops.__all__ or any(name in each.module_dict for each in registries)

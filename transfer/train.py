@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import get_rank, get_world_size
@@ -16,13 +17,12 @@ from pretrain.backbone_file import Provenance, load_backbone
 from pretrain.encoders import build_encoder
 from pretrain.engine.documented_names import COMMON, SEED, Name, check, together
 from pretrain.engine.launch import main, per_process
-from transfer.data.annotation_file import COCO_MEND, OWN
-from transfer.data.cityscapes import find_pairs
-from transfer.data.prepare import CITYSCAPES_MEND, IMAGES, DatasetSummary, check_coco
+from transfer.data.annotations import DOWNLOAD
+from transfer.data.cityscapes import NOT_PREPARED, find_pairs
+from transfer.data.dataset_check import OWN_DATASET, DatasetSummary, check_coco
 from transfer.data.splits import check_split
 
 WHOLE = Name("a whole number", least=1)
-LOADERS = ("train_dataloader", "val_dataloader")
 NAMES = {
     **COMMON,
     "method": Name("a text"),
@@ -33,7 +33,7 @@ NAMES = {
         "a text",
         sets=(
             "dataset",
-            *(f"{loader}.dataset.data_root" for loader in (*LOADERS, "test_dataloader")),
+            *(f"{part}_dataloader.dataset.data_root" for part in ("train", "val", "test")),
             "train_dataloader.dataset.dataset.data_root",
             "val_evaluator.ann_file",
             "test_evaluator.ann_file",
@@ -54,7 +54,7 @@ NAMES = {
     "model.roi_head.mask_head.num_classes": WHOLE,
 }
 
-VAL2017 = "instances_val2017.json"
+VAL2017 = ("instances_val2017.json", 5_000)  # images
 VAL2017_ANNOTATIONS = 36_781  # as published; a file that has others is not COCO's own
 
 
@@ -62,7 +62,7 @@ def prepare(cfg: Config, world_size: int) -> None:
     """Put the documented names where they belong, and check the inputs.
 
     Raises:
-        ValueError, FileNotFoundError: what was found, what was expected, how to mend it.
+        ValueError, FileNotFoundError: what was found, what was expected, what to do.
     """
     check(cfg, NAMES)
     batch = cfg.global_batch_size
@@ -120,27 +120,23 @@ def prepare_backbone(cfg: Config) -> None:
     Raises:
         ValueError: file and config disagree about method, encoder, tensors or normalisation.
     """
-    cfg.model.backbone.backbone_file = cfg.backbone_file
+    path = cfg.model.backbone.backbone_file = cfg.backbone_file
     encoder = build_encoder(cfg.model.backbone.encoder)
-    if cfg.backbone_file is None:
+    option = "name its file with --cfg-options backbone_file=FILE"
+    if path is None:
         if cfg.method != "random":
-            raise ValueError(
-                f"backbone_file is None, but the method is {cfg.method}; name its weights with "
-                "--cfg-options backbone_file=FILE"
-            )
+            raise ValueError(f"backbone_file is None, but the method is {cfg.method}; {option}")
         return
     try:
-        provenance = load_backbone(encoder, cfg.backbone_file)
+        provenance = load_backbone(encoder, path)
     except (ValueError, FileNotFoundError) as error:
-        name = "name the file with --cfg-options backbone_file=FILE"
-        raise type(error)(f"{error}; {name}") from error
+        raise type(error)(f"{error}; {option}") from error
     if provenance.method != cfg.method:
         raise ValueError(
-            f"{cfg.backbone_file} was pretrained with {provenance.method}, but the config reports "
-            f"its result as {cfg.method}; take the config of {provenance.method}, or name another "
-            "file with --cfg-options backbone_file=FILE"
+            f"{path} was pretrained with {provenance.method}, but the config reports its result as "
+            f"{cfg.method}; take the config of {provenance.method}, or {option}"
         )
-    check_normalisation(cfg.model.data_preprocessor, provenance, cfg.backbone_file)
+    check_normalisation(cfg.model.data_preprocessor, provenance, path)
     cfg.backbone_sha256 = provenance.weights_sha256  # other weights are another run
 
 
@@ -152,12 +148,7 @@ def check_normalisation(preprocessor: ConfigDict, provenance: Provenance, path: 
     """
     pretrained = [[255 * x for x in values] for values in (provenance.mean, provenance.std)]
     here = [list(preprocessor.mean), list(preprocessor.std)]
-    same = all(
-        abs(a - b) < 0.01
-        for ours, theirs in zip(here, pretrained, strict=True)
-        for a, b in zip(ours, theirs, strict=True)
-    )
-    if not same or not preprocessor.bgr_to_rgb:
+    if not preprocessor.bgr_to_rgb or not np.allclose(here, pretrained, rtol=0, atol=0.01):
         raise ValueError(
             f"{path} was pretrained on RGB images with mean {pretrained[0]} and std "
             f"{pretrained[1]}, the detector's data_preprocessor has mean {here[0]}, std {here[1]}, "
@@ -169,13 +160,12 @@ def prepare_data(cfg: Config) -> None:
     """Point loaders and evaluator at ``data_root``, check the annotations, name the dataset.
 
     Raises:
-        ValueError, FileNotFoundError: from :func:`prepare_split` and
-            :func:`transfer.data.prepare.check_coco`.
+        ValueError, FileNotFoundError: from :func:`transfer.data.splits.check_split` and
+            :func:`check_dataset`.
     """
     root = Path(cfg.data_root)
-    train = cfg.train_dataloader.dataset
-    train, val = train.get("dataset", train), cfg.val_dataloader.dataset
-    split = prepare_split(cfg, root / "annotations", train) if "split" in cfg else {}
+    train, val = training_images(cfg), cfg.val_dataloader.dataset
+    split = prepare_split(cfg, train) if "split" in cfg else {}
     summaries = [check_dataset(cfg, dataset) for dataset in (train, val)]
     cfg.test_dataloader.dataset.data_root = str(root)
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
@@ -186,14 +176,13 @@ def prepare_data(cfg: Config) -> None:
     ]
     states = cfg.protocol.states
     as_stated = images == [states.train_images, states.val_images]
-    if Path(val.ann_file).name == VAL2017 and summaries[1].images == IMAGES["coco"]["val"]:
+    if (Path(val.ann_file).name, summaries[1].images) == VAL2017:
         as_stated &= summaries[1].annotations == VAL2017_ANNOTATIONS
     counts = f"{images[0]}+{images[1]} images"
     if other := sum(summary.objects.other for summary in summaries):
         as_stated, counts = False, f"{counts}, without {other} objects of other categories"
-    folder = f"{root.resolve().name} ({counts})"
     cfg.dataset = {
-        "name": states.dataset if as_stated else folder,
+        "name": states.dataset if as_stated else f"{root.resolve().name} ({counts})",
         "train_images": images[0],
         "val_images": images[1],
         "fingerprints": [summary.fingerprint for summary in summaries],
@@ -201,11 +190,39 @@ def prepare_data(cfg: Config) -> None:
     }
 
 
+def training_images(cfg: Config) -> ConfigDict:
+    """The training dataset of a config, without what repeats it."""
+    dataset = cfg.train_dataloader.dataset
+    return dataset.get("dataset", dataset)
+
+
+def _listed(indices: int | Sequence[int]) -> Sequence[int]:
+    """mmengine's ``indices``: the first so many, or a list of them."""
+    return range(indices) if isinstance(indices, int) else indices
+
+
+def prepare_split(cfg: Config, train: ConfigDict) -> dict[str, Any]:
+    """Take the annotation file of the split that ``cfg.split`` numbers, if it holds that split.
+
+    Returns:
+        What the run record says of the split.
+    """
+    root = Path(cfg.data_root)
+    train.ann_file = train.ann_file.format(split=cfg.split)
+    source = root / "annotations" / "instances_train2017.json"
+    manifest = check_split(source, cfg.split_size, cfg.split, root / train.ann_file)
+    return {
+        "split": cfg.split,
+        "split_ids_sha256": manifest["sha256"],
+        "drawn_from_images": manifest["source_images"],
+    }
+
+
 def check_dataset(cfg: Config, dataset: ConfigDict) -> DatasetSummary:
     """Point a dataset at ``data_root``, and check its annotations, images and categories.
 
     Raises:
-        ValueError, FileNotFoundError: from :func:`transfer.data.prepare.check_coco` and
+        ValueError, FileNotFoundError: from :func:`transfer.data.dataset_check.check_coco` and
             :func:`transfer.data.cityscapes.find_pairs`; the heads have other classes.
     """
     root, heads = Path(cfg.data_root), cfg.model.roi_head
@@ -228,55 +245,27 @@ def check_dataset(cfg: Config, dataset: ConfigDict) -> DatasetSummary:
         raise ValueError(
             f"bbox_head has {heads.bbox_head.num_classes} classes, mask_head "
             f"{heads.mask_head.num_classes}, the dataset {len(categories)}; set num_classes of "
-            f"both to that; {OWN}"
+            f"both to that; {OWN_DATASET}"
         )
-    mend = CITYSCAPES_MEND.format(root=root) if cityscapes else COCO_MEND
     train = not dataset.get("test_mode", False)
-    rules = dataset.get("filter_cfg") if train else None
-    folder = root / dataset.data_prefix.img
-    found = check_coco(
-        root / dataset.ann_file, folder, categories, mend,
+    summary = check_coco(
+        root / dataset.ann_file, root / dataset.data_prefix.img, categories,
+        if_missing=NOT_PREPARED.format(root=root) if cityscapes else DOWNLOAD,
         compare_sizes=slice(get_rank(), None, get_world_size()),  # each process its share
-        filter_cfg=rules,
+        filter_cfg=dataset.get("filter_cfg") if train else None,
     )  # fmt: skip
-    kept = f", {found.images_left} left by filter_cfg" if train else ""
-    objects = ", ".join(f"{count} {name}" for name, count in vars(found.objects).items() if count)
-    print(f"{found.annotation_file}: {found.images} images{kept}; {objects}", flush=True)
-    return found
+    kept = f", {summary.images_left} left by filter_cfg" if train else ""
+    counts = [f"{count} {kind}" for kind, count in vars(summary.objects).items() if count]
+    print(
+        f"{summary.annotation_file}: {summary.images} images{kept}; {', '.join(counts)}", flush=True
+    )
+    return summary
 
 
 def classes_of(dataset: ConfigDict) -> Any:
     """The names of a dataset's labels: its config's, or else its type's."""
     named = (dataset.get("metainfo") or {}).get("classes")
     return DATASETS.get(dataset.type).METAINFO["classes"] if named is None else named
-
-
-def prepare_split(cfg: Config, annotations: Path, train: ConfigDict) -> dict[str, Any]:
-    """Take the annotation file of the split that ``cfg.split`` numbers, if it holds that split.
-
-    Returns:
-        What the run record says of the split.
-
-    Raises:
-        ValueError, FileNotFoundError: from :func:`transfer.data.splits.check_split`.
-    """
-    train.ann_file = train.ann_file.format(split=cfg.split)
-    manifest = check_split(
-        annotations / "instances_train2017.json",
-        cfg.split_size,
-        cfg.split,
-        annotations.parent / train.ann_file,
-    )
-    return {
-        "split": cfg.split,
-        "split_ids_sha256": manifest["sha256"],
-        "drawn_from_images": manifest["source_images"],
-    }
-
-
-def _listed(indices: int | Sequence[int]) -> Sequence[int]:
-    """mmengine's ``indices``: the first so many, or a list of them."""
-    return range(indices) if isinstance(indices, int) else indices
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def scenes(kind: str) -> Run:
     return Run(
         name=f"draw_{kind}",
         kind="draw",
-        arguments=("transfer.scenes.datasets", f"{{data}}/{kind}", "--format", kind, *COUNTS),
+        arguments=("transfer.scenes", f"{{data}}/{kind}", "--format", kind, *COUNTS),
         result=f"{{data}}/{kind}/scenes.json",
     )
 
@@ -30,7 +30,7 @@ COCO = scenes("coco")
 CITYSCAPES = Run(
     name="convert_cityscapes",
     kind="convert",
-    arguments=("transfer.data.prepare", "cityscapes", "--data-root", "{data}/cityscapes"),
+    arguments=("transfer.prepare", "cityscapes", "--data-root", "{data}/cityscapes"),
     result="{data}/cityscapes/annotations/instancesonly_filtered_gtFine_val.json",
     needs=(scenes("cityscapes"),),
 )
@@ -88,7 +88,7 @@ def split(size: int, seed: int) -> Run:
         name=f"split_{size}_{seed}",
         kind="split",
         arguments=(
-            *("transfer.data.splits", "{data}/coco/annotations/instances_train2017.json"),
+            *("transfer.splits", "{data}/coco/annotations/instances_train2017.json"),
             *("--size", str(size), "--seed", str(seed), "--out", f"{out}.json"),
         ),
         result=f"{out}.ids.json",

@@ -80,7 +80,7 @@ SUPERVISED = Run(
 CITYSCAPES = Run(
     name="cityscapes_annotations",
     kind="convert",
-    arguments=("transfer.data.prepare", "cityscapes", "--data-root", "{data}/cityscapes"),
+    arguments=("transfer.prepare", "cityscapes", "--data-root", "{data}/cityscapes"),
     result="{data}/cityscapes/annotations/instancesonly_filtered_gtFine_val.json",
 )
 
@@ -92,7 +92,7 @@ def draw(size_name: str, size: int, split: int, needs: tuple[Run, ...] = ()) -> 
         name=f"split_{size_name}_{split}",
         kind="split",
         arguments=(
-            *("transfer.data.splits", "{data}/coco/annotations/instances_train2017.json"),
+            *("transfer.splits", "{data}/coco/annotations/instances_train2017.json"),
             *("--size", str(size), "--seed", str(split), "--out", f"{out}.json"),
         ),
         result=f"{out}.ids.json",  # written after the annotations

@@ -167,9 +167,9 @@ def older_annotations(base: Path, folder: Path) -> None:
 def prepare(base: Path, folder: Path) -> Steps:
     """Cityscapes converted, then a split drawn, as a script does."""
     return [
-        ["transfer.data.prepare", "cityscapes", "--data-root", f"{folder}/cityscapes",
+        ["transfer.prepare", "cityscapes", "--data-root", f"{folder}/cityscapes",
          "--workers", "2"],
-        ["transfer.data.splits", f"{base}/coco/annotations/instances_train2017.json",
+        ["transfer.splits", f"{base}/coco/annotations/instances_train2017.json",
          "--size", "4", "--seed", "0", "--out", f"{folder}/split.json"],
     ]  # fmt: skip
 

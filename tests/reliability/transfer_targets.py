@@ -24,12 +24,11 @@ from tests.reliability.mutations import (
     write,
 )
 from tests.reliability.targets import Read, Spoil, Target
-from transfer.data.annotation_file import read_annotations
+from transfer.data.annotations import read_annotations
 from transfer.data.cityscapes import _is_up_to_date, read_instances
+from transfer.data.dataset_check import check_coco
 from transfer.data.image_sizes import check_sizes
-from transfer.data.prepare import check_coco
 from transfer.data.splits import check_split, select, verify_split, write_split
-from transfer.dumped_config import read_dumped
 from transfer.stored_detector import stored_config
 
 SIDE = 24
@@ -208,45 +207,8 @@ STORED = {
 }
 
 
-def _as_python(random: Random, value: Any) -> bytes:
-    """A config as mmengine dumps it; some values are calls that a careless reader would run."""
-    calls = (
-        f"__import__('os').mkdir({canary()!r})", f"open({canary()!r}, 'w')", "dict(**{'a': 1})",
-        "dict([('a', 1)])", "[x for x in (1, 2)]", "lambda: 1", "f'{1}'", "(1).__class__",
-        "1 if True else 2", "9 ** 9 ** 9", "'a' * 10 ** 10", "-1", "+1", "-'a'", "dict(a=1, a=2)",
-        "{1: 2, **{}}", "inf", "(" * 300 + ")" * 300, "[" * 5_000, "{[]: 1}", "{{}}", "...", "b'a'",
-        "1j", "None", "not True", "a.b", "'\\ud800'",
-    )  # fmt: skip
-    statements = (
-        f"import os; os.mkdir({canary()!r})", "_base_ = ['/etc/passwd']", "x: int = 1", "x += 1",
-        "del lr", "def f():\n  pass", "a, b = 1, 2", "a = b = 1", "\0", "#\n" * 10,
-        "while True: pass", "{{fileDirname}}",
-    )  # fmt: skip
-    items = value.items() if isinstance(value, dict) else [("a", value)]
-    lines = [f"{key} = {item!r}" for key, item in items if str(key).isidentifier()]
-    if random.randrange(10) < 7:
-        lines.append(f"x = {random.choice(calls)}")
-    if random.randrange(5) == 0:
-        lines.append(random.choice(statements))
-    return "\n".join([*lines, ""]).encode(errors="surrogatepass")
-
-
-def dumped_config(folder: Path) -> tuple[Spoil, Read]:
-    """The config in a run's folder, which is Python: read, never run."""
-
-    def spoil(random: Random) -> Path:
-        content = _as_python(random, changed(random, STORED, random.randrange(3)))
-        content = hostile_bytes(random, content) if random.randrange(3) == 0 else content
-        return write(folder / "config.py", content)
-
-    def read(path: Path) -> None:
-        assert isinstance(read_dumped(path), dict)
-
-    return spoil, read
-
-
 def stored_detector(folder: Path) -> tuple[Spoil, Read]:
-    """Checkpoint and config of a detector that is to be drawn, before it is built."""
+    """Checkpoint of a detector that is to be drawn, before it is built."""
 
     def spoil(random: Random) -> Path:
         value: Any = changed(random, STORED, random.choice((0, 0, 1)))
@@ -255,13 +217,12 @@ def stored_detector(folder: Path) -> tuple[Spoil, Read]:
         text = json.dumps(value)
         if random.randrange(3) == 0:
             text = hostile_json(random, value).decode(errors="replace")
-        write(folder / "config.py", _as_python(random, value))
         meta = {"iter": 1, "world_size": 1, "config_text": text}
         content = {"meta": meta, "state_dict": {}}
         return write(folder / "epoch_1.pth", hostile_checkpoint(random, content))
 
     def read(path: Path) -> None:
-        stored_config(folder, path)
+        stored_config(path)
 
     return spoil, read
 
@@ -272,6 +233,5 @@ TARGETS: dict[str, Target] = {
     "split": split,
     "Cityscapes picture": cityscapes_picture,
     "Cityscapes document": cityscapes_document,
-    "dumped config": dumped_config,
     "stored detector": stored_detector,
 }

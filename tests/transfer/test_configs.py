@@ -29,9 +29,10 @@ from pretrain.engine.launch import argument_parser, load_config
 from results.record.protocol import SUPERVISED, deviations
 from results.record.run_record import RunRecord
 from results.tables.paper import TABLE2, TABLE3
-from transfer.data import prepare as prepare_command
-from transfer.data import splits
+from transfer import prepare as prepare_command
+from transfer import splits
 from transfer.data.cityscapes import convert
+from transfer.data.splits import write_split
 from transfer.hooks import found
 from transfer.scenes.datasets import write_cityscapes, write_coco
 from transfer.train import NAMES, prepare
@@ -186,7 +187,7 @@ def data(tmp_path_factory):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"categories": categories}))
     for name in ("10k", "1k"):
         out = folder / f"instances_train2017_{name}_seed3.json"
-        splits.write_split(folder / "instances_train2017.json", size=2, seed=3, out=out)
+        write_split(folder / "instances_train2017.json", size=2, seed=3, out=out)
     write_cityscapes(root / "cityscapes", train=2, val=1, size=(128, 64), seed=0)
     for part in ("train", "val"):
         convert(root / "cityscapes", part)
@@ -392,7 +393,7 @@ def test_a_split_that_is_missing_is_written_by_the_command_in_the_error(coco_1k)
     with pytest.raises(FileNotFoundError, match=r"1k_seed1\.json.*python -m transfer\.splits") as e:
         prepare(copy.deepcopy(cfg), 1)
     module, *arguments = command_in(e)
-    assert module == "transfer.data.splits" and splits.main(arguments) == 0
+    assert module == "transfer.splits" and splits.main(arguments) == 0
     prepare(cfg, 1)
     assert cfg.dataset.split == 1 and cfg.dataset.drawn_from_images == 3
     assert cfg.train_dataloader.dataset.ann_file.endswith("_1k_seed1.json")
@@ -431,7 +432,7 @@ def test_ids_without_their_size(coco_1k):
     manifest = json.loads(path.read_text())
     del manifest["size"]
     path.write_text(json.dumps(manifest))
-    with pytest.raises(ValueError, match=r"no list of ids \(it lacks size\)"):
+    with pytest.raises(ValueError, match=r"no list of ids \(it lacks 'size'\)"):
         prepare(cfg, 1)
 
 
@@ -476,7 +477,7 @@ def test_cityscapes_without_annotations_is_prepared_by_the_command_in_the_error(
     with pytest.raises(FileNotFoundError, match=r"python -m transfer\.prepare cityscapes") as error:
         prepare(copy.deepcopy(cfg), 1)
     module, *arguments = command_in(error)
-    assert module == "transfer.data.prepare"
+    assert module == "transfer.prepare"
     assert prepare_command.main([*arguments, "--workers", "1"]) == 0
     prepare(cfg, 1)
     assert cfg.val_evaluator.ann_file == str(root / cfg.val_dataloader.dataset.ann_file)

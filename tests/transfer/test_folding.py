@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from pretrain.encoders import ENCODERS, build_encoder
-from transfer.backbones import TransferBackbone
-from transfer.folding import fold_norms
+from transfer.backbones import TransferBackbone, fold_norms
 
 
 def lively(encoder: nn.Module) -> nn.Module:
@@ -29,7 +28,7 @@ def test_the_features_stay(name):
     images = torch.randn(2, 3, 64, 96, dtype=torch.float64)
     with torch.no_grad():
         expected = encoder(images)
-        fold_norms(encoder, encoder.blocks())
+        fold_norms(encoder, [encoder])
         found = encoder(images)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in encoder.modules())
     for a, b in zip(found, expected, strict=True):
@@ -65,7 +64,7 @@ def test_only_frozen_stages_are_folded():
 def test_a_norm_in_training_mode_is_refused():
     encoder = build_encoder("resnet_tiny").train()
     with pytest.raises(ValueError, match=r"norm bn1 of ResNet cannot be folded.*exact=True"):
-        fold_norms(encoder, encoder.blocks())
+        fold_norms(encoder, [encoder])
 
 
 def test_a_checkpoint_holds_what_is_trained_and_loads_strictly(backbone_file):

@@ -6,36 +6,28 @@ import json
 import numpy as np
 import pytest
 import torch
-from mmdet.registry import MODELS
-from mmdet.utils import register_all_modules
-from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
+from mmengine.structures import InstanceData
 from PIL import Image
 
-from pretrain.engine.launch import config_text
 from tests.helpers.run_records import make_record
 from transfer import visualize
-from transfer.drawing import _colour, draw_detections
-from transfer.stored_detector import load_detector
-from transfer.train import prepare
-from transfer.visualize import ground_truth, side_by_side
+from transfer.visualize import colour_of, draw_detections, ground_truth, side_by_side
 
-register_all_modules()
 CATEGORIES = ("disc", "square", "triangle", "star", "cross")
 
 
 # ---- the figure ----------------------------------------------------------------------------------
 
 
-def one_colour(height, width, *colour):
+def onecolour_of(height, width, *colour):
     return np.full((height, width, 3), colour, dtype=np.uint8)
 
 
 def test_rows_are_images_and_columns_are_methods():
     red, green, blue, black = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
     pictures = [
-        [one_colour(100, 200, *red), one_colour(100, 200, *green)],
-        [one_colour(200, 200, *blue), one_colour(200, 200, *black)],
+        [onecolour_of(100, 200, *red), onecolour_of(100, 200, *green)],
+        [onecolour_of(200, 200, *blue), onecolour_of(200, 200, *black)],
     ]
     figure = side_by_side(pictures, ["LoCo", "SimCLR"])
     assert [panel.get_title() for panel in figure.axes] == ["LoCo", "SimCLR", "", ""]
@@ -75,7 +67,7 @@ def test_columns_of_equal_backbones_have_their_folders_below(tmp_path):
 
 def test_a_row_without_a_picture_for_each_title_is_refused():
     with pytest.raises(ValueError, match="2 titles, but a row of 1 pictures"):
-        side_by_side([[one_colour(4, 4, 0, 0, 0)]], ["LoCo", "GIM"])
+        side_by_side([[onecolour_of(4, 4, 0, 0, 0)]], ["LoCo", "GIM"])
 
 
 # ---- a picture -----------------------------------------------------------------------------------
@@ -96,11 +88,10 @@ def rectangle(x, y, w, h):
 
 def drawn(path, objects, labels, scores, **options):
     boxes, masks = (torch.stack(part) for part in zip(*objects, strict=True))
-    scores = None if scores is None else torch.tensor(scores)
-    picture = draw_detections(
-        path, boxes, torch.tensor(labels), scores, masks, CATEGORIES, **options
-    )
-    return np.asarray(picture)
+    found = InstanceData(bboxes=boxes, labels=torch.tensor(labels), masks=masks)
+    if scores is not None:
+        found.scores = torch.tensor(scores)
+    return np.asarray(draw_detections(path, found, CATEGORIES, **options))
 
 
 def blended(colour):
@@ -111,21 +102,21 @@ def test_what_is_certain_is_drawn_in_the_colour_of_its_category(grey):
     objects = [rectangle(50, 50, 100, 100), rectangle(250, 250, 100, 100)]
     picture = drawn(grey, objects, [1, 3], [0.9, 0.2], score_threshold=0.5)
     assert picture.shape == (400, 400, 3)
-    np.testing.assert_allclose(picture[120, 120], blended(_colour(1)), atol=1)
+    np.testing.assert_allclose(picture[120, 120], blended(colour_of(1)), atol=1)
     np.testing.assert_array_equal(picture[300, 300], [100] * 3)  # 0.2 is less than 0.5
     both = drawn(grey, objects, [1, 3], None)  # the ground truth has no scores
-    np.testing.assert_allclose(both[300, 300], blended(_colour(3)), atol=1)
-    assert _colour(1) != _colour(3)
+    np.testing.assert_allclose(both[300, 300], blended(colour_of(3)), atol=1)
+    assert colour_of(1) != colour_of(3)
 
 
 def test_the_most_certain_box_lies_on_top(grey):
     objects = [rectangle(50, 100, 200, 200)] * 2
     first = drawn(grey, objects, [0, 4], [0.9, 0.6])
-    np.testing.assert_array_equal(first[299, 150], _colour(0))
+    np.testing.assert_array_equal(first[299, 150], colour_of(0))
     second = drawn(grey, objects, [0, 4], [0.6, 0.9])
-    np.testing.assert_array_equal(second[299, 150], _colour(4))
+    np.testing.assert_array_equal(second[299, 150], colour_of(4))
     for picture, label in ((first, 0), (second, 4)):  # and of its mask one sees all
-        np.testing.assert_allclose(picture[200, 150], blended(_colour(label)), atol=1)
+        np.testing.assert_allclose(picture[200, 150], blended(colour_of(label)), atol=1)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -139,15 +130,11 @@ def test_a_turned_photograph_is_drawn_as_the_detector_saw_it(tmp_path, orientati
     halves = {"top": (1, 2), "bottom": (3, 4), "left": (5, 8), "right": (6, 7)}
     side = next(side for side, which in halves.items() if orientation in which)
     wide, high = (400, 800) if side in ("top", "bottom") else (800, 400)
-    mask = torch.zeros(1, high, wide, dtype=torch.bool)
-    picture = draw_detections(
-        tmp_path / "a.jpg",
-        torch.zeros(1, 4),
-        torch.tensor([0]),
-        torch.tensor([0.1]),
-        mask,
-        ["disc"],
-    )
+    nothing = InstanceData(
+        bboxes=torch.zeros(1, 4), labels=torch.tensor([0]), scores=torch.tensor([0.1]),
+        masks=torch.zeros(1, high, wide, dtype=torch.bool),
+    )  # fmt: skip
+    picture = draw_detections(tmp_path / "a.jpg", nothing, ["disc"])
     assert picture.size == (wide, high)
     points = {"top": (wide // 2, 9), "bottom": (wide // 2, high - 9), "left": (9, high // 2)}
     points["right"] = (wide - 9, high // 2)
@@ -166,51 +153,20 @@ def test_nothing_found_leaves_the_image_as_it_is(grey):
 # ---- runs ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def a_run(coco, backbone_file, tmp_path_factory):
-    """The folder that a training leaves, of untrained weights."""
-    folder = tmp_path_factory.mktemp("visualize") / "run"
-    folder.mkdir()
-    cfg = Config.fromfile("configs/demo/mask_rcnn_loco.py")
-    cfg.merge_from_dict({"data_root": str(coco), "backbone_file": str(backbone_file)})
-    cfg.model.test_cfg.rcnn.score_thr = 0.0
-    prepare(cfg, world_size=1)
-    cfg.dump(folder / "mask_rcnn_loco.py")
-    meta = {"iter": 2, "world_size": 1, "config_text": config_text(cfg)}
-    torch.manual_seed(0)
-    model = revert_sync_batchnorm(MODELS.build(cfg.model))
-    model.init_weights()
-    torch.save({"meta": meta, "state_dict": model.state_dict()}, folder / "epoch_1.pth")
-    (folder / "last_checkpoint").write_text("/moved/from/elsewhere/epoch_1.pth")
-    return folder
-
-
 @pytest.fixture
 def images(coco):
     return sorted((coco / "val2017").iterdir())[:2]
 
 
-def test_the_detector_is_that_of_the_checkpoint(a_run):
-    (a_run / "last_checkpoint").rename(a_run / "kept")
-    model, cfg = load_detector(a_run, "cpu")  # the newest whole one, as for --resume
-    (a_run / "kept").rename(a_run / "last_checkpoint")
-    model, cfg = load_detector(a_run, "cpu")
-    saved = torch.load(a_run / "epoch_1.pth", weights_only=True)["state_dict"]
-    assert cfg.method == "loco" and not model.training
-    found = model.state_dict()
-    assert found.keys() == saved.keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in saved.items())
-
-
-def test_the_command_draws_runs_and_ground_truth(a_run, coco, images, tmp_path, capsys):
+def test_the_command_draws_runs_and_ground_truth(trained, coco, images, tmp_path, capsys):
     out = tmp_path / "figures" / "fig4.png"
     names = ["--annotations", str(coco / "annotations" / "instances_val2017.json")]
     names += ["--score-threshold", "0", "--out", str(out), "--images", *map(str, images)]
-    assert visualize.main([str(a_run), *names]) == 0
+    assert visualize.main([str(trained), *names]) == 0
     with Image.open(out) as figure:
         width, height = figure.size
     assert width == 2 * 3.2 * 200 and height == pytest.approx((2 * 3.2 + 0.35) * 200, abs=1)
-    assert visualize.main([str(a_run), *names, "--titles", "a", "b"]) == 2
+    assert visualize.main([str(trained), *names, "--titles", "a", "b"]) == 2
     assert "2 --titles for 1 runs" in capsys.readouterr().err
 
 
@@ -262,43 +218,13 @@ def test_the_ground_truth_of_some_categories(coco, images, tmp_path):
         ground_truth(tmp_path / "truth.json", images, ["disc", "car"])
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            lambda run: [path.unlink() for path in (run / "last_checkpoint", run / "epoch_1.pth")],
-            "has no checkpoint, so it is not the folder of a run",
-        ),
-        (lambda run: (run / "epoch_1.pth").unlink(), r"no checkpoint at .*epoch_1\.pth"),
-        (
-            lambda run: (run / "mask_rcnn_loco.py").unlink(),
-            r"no config in .*, so nobody knows what epoch_1\.pth is",
-        ),
-        (
-            lambda run: (run / "mask_rcnn_loco.py").write_text(
-                (run / "mask_rcnn_loco.py").read_text().replace("method = 'loco'", "method = 'gim'")
-            ),
-            r"mask_rcnn_loco\.py: method: loco in the checkpoint, gim now",
-        ),
-    ],
-)
-def test_a_folder_that_has_lost_a_part(a_run, tmp_path, change, message):
-    import shutil
-
-    run = tmp_path / "run"
-    shutil.copytree(a_run, run)
-    change(run)
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        load_detector(run, "cpu")
-
-
-def test_bad_arguments_end_with_one_line(a_run, images, tmp_path, capsys):
+def test_bad_arguments_end_with_one_line(trained, images, tmp_path, capsys):
     for arguments, message in (
         (["--images", str(tmp_path / "no.png"), "--out", "x.png"], "there is no image"),
         (["--images", str(images[0]), "--out", "x.gif"], "expected a name with .png or .pdf"),
         (["--images", __file__, "--out", "x.png"], "cannot identify image file"),
     ):
-        assert visualize.main([str(a_run), *arguments]) == 2
+        assert visualize.main([str(trained), *arguments]) == 2
         error = capsys.readouterr().err
         assert error.startswith("transfer.visualize: ") and message in error
         assert error.count("\n") == 1

@@ -7,6 +7,7 @@ its number), and the bare label id marks a group that nobody could tell apart: a
 
 import hashlib
 import json
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -22,7 +23,6 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from results.record.files import regular_file, write_atomically
-from transfer.data.annotation_file import is_writable
 
 SPLITS = ("train", "val")
 CLASSES = {
@@ -36,6 +36,7 @@ DOWNLOAD = (
     "https://www.cityscapes-dataset.com/downloads (a login is needed) and unpack both in {root}, "
     "or name another folder with --data-root."
 )
+NOT_PREPARED = "Run: python -m transfer.prepare cityscapes --data-root {root}"
 
 
 def annotation_file(data_root: Path, split: str) -> Path:
@@ -71,6 +72,16 @@ def find_pairs(data_root: Path, split: str) -> list[tuple[Path, Path]]:
     if not annotated:
         raise FileNotFoundError(f"{truth} holds no <city>/*{TRUTH}. {mend}")
     return [(truth / (stem + TRUTH), pictures / (stem + PICTURE)) for stem in sorted(annotated)]
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether files can be made in a folder, which is made if need be; found out by making one."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def _stems(folder: Path, ending: str) -> set[str]:

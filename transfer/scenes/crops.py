@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 
 from results.record.files import regular_file
-from transfer.data.annotation_file import read_annotations
+from transfer.data.annotations import read_annotations
 
 SPLITS = {"train2017": "train", "val2017": "val"}
 LEAST_PX = 12  # of a box's shorter side
@@ -37,13 +37,13 @@ def write_crops(scenes: Path, out: Path) -> Counter[str]:
     """
     if out.exists():
         raise ValueError(f"{out} is there already; remove it, or name another folder")
-    mend = f"write it with: python -m transfer.scenes {scenes} --format coco"
+    command = f"write it with: python -m transfer.scenes {scenes} --format coco"
     found: Counter[str] = Counter()
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         for split, name in SPLITS.items():
-            document, _ = read_annotations(scenes / f"annotations/instances_{split}.json", mend)
+            document, _ = read_annotations(scenes / f"annotations/instances_{split}.json", command)
             categories = {item["id"]: item["name"] for item in document["categories"]}
             files = {item["id"]: scenes / split / item["file_name"] for item in document["images"]}
             for item in document["annotations"]:

@@ -22,7 +22,7 @@ from tests.reliability.files import meanings
 from tests.reliability.moments import Moment, Writes, wait_for
 from tests.reliability.places import PLACES
 from tests.reliability.session import Session
-from transfer.data import splits
+from transfer import splits
 
 
 def mounted(*arguments):
@@ -94,7 +94,7 @@ def test_a_split_that_does_not_fit_leaves_the_older_one(coco, tmp_path, capsys):
         assert splits.main([*command, "16"]) == 2
         assert contents(disk) == before
         splits.check_split(annotations, 2, 0, disk / "split.json")
-    assert capsys.readouterr().err.startswith("transfer.data.splits: ")
+    assert capsys.readouterr().err.startswith("transfer.splits: ")
 
 
 def test_a_read_only_folder_is_named_and_left_as_it_is(coco, tmp_path, capsys):

@@ -22,10 +22,9 @@ from results.tables.footprints import read_footprints
 from tests.helpers.run_records import make_record, write_records
 from tests.helpers.stand_in_trainer import A
 from tools.reproduce import state as reproduce_state
-from transfer.data.annotation_file import read_annotations
+from transfer.data.annotations import read_annotations
 from transfer.data.image_sizes import check_sizes
 from transfer.data.splits import _read_ids_file
-from transfer.dumped_config import read_dumped
 from transfer.scenes import datasets as scenes
 from transfer.scenes.crops import crop
 
@@ -58,7 +57,6 @@ READERS = {
     "backbone": read_provenance,
     "checkpoint": read_stored,
     "config": config,
-    "dumped config": read_dumped,
     "list of images": lambda path: ImageList.read(path.rename(path.with_name("a.txt"))),
     "image of a list": listed,
     "annotations": read_annotations,

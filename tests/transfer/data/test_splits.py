@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from transfer.data.prepare import check_coco
-from transfer.data.splits import draw, ids_file, ids_sha256, main, select
+from transfer.data.dataset_check import check_coco
+from transfer.data.splits import draw, ids_file, ids_sha256, select
+from transfer.splits import main
 
 TRAIN2017 = range(1, 118_287 + 1)  # as many ids as train2017 has images
 

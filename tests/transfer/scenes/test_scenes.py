@@ -306,7 +306,7 @@ def test_cityscapes_ids_are_the_drawn_masks(cityscapes_root):
 
 
 def test_cityscapes_evaluation_gives_the_ground_truth_an_ap_of_1(cityscapes_root):
-    from transfer.cityscapes_ap import Prediction, instance_ap
+    from transfer.metrics import Prediction, instance_ap
 
     by_id = {identifier: name for name, identifier in CITYSCAPES_LABELS.values()}
     predictions, present = {}, set()

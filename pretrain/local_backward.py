@@ -21,117 +21,170 @@ OnReady = Callable[[Sequence[nn.Parameter]], None]
 
 def streamed_backward(
     images: Tensor,
-    blocks: Sequence[Block],
-    units: Sequence[Unit],
+    segments: Sequence["Segment"],
     decoders: Sequence[nn.Module],
-    loss: Callable[[Tensor], Tensor],
+    losses: Sequence[Callable[[Tensor], Tensor]],
     on_ready: OnReady = lambda parameters: None,
-    upper_gradient_only: bool = False,
 ) -> list[Tensor]:
     """One step of local learning: every parameter's gradient is added to its ``.grad``.
 
+    This is the serial schedule: when a unit's last segment has run forward, the unit's loss goes
+    backward through its segments at once, before the next segment runs.
+
     Args:
         images: (2N, 3, H, W).
-        blocks: the encoder's chain of blocks.
-        units: spans over that chain, from the lowest to the highest.
-        decoders: one a unit; takes the output of the unit's last block.
-        loss: of a decoder's output; gives a scalar.
+        segments: from :func:`cut_into_segments`, used for this step only.
+        decoders: one a unit, from the lowest to the highest; takes the output of its last block.
+        losses: one a unit; of the decoder's output, gives a scalar.
         on_ready: called with the parameters of a decoder or segment as soon as they are final.
-        upper_gradient_only: shared parameters learn from their highest unit alone (Table 5).
 
     Returns:
         The loss of each unit, detached.
     """
-    segments = [_Segment(start, stop, blocks, units) for start, stop in segment_bounds(units)]
-    heads = {unit.stop: (unit, decoder) for unit, decoder in zip(units, decoders, strict=True)}
-    losses = []
+    heads = iter(zip(decoders, losses, strict=True))
+    found = []
     x = images
     for top, segment in enumerate(segments):
         x = segment.forward(x)
-        if segment.stop not in heads:
+        unit = segment.ends
+        if unit is None:
             continue
-        unit, decoder = heads[segment.stop]
+        decoder, loss = next(heads)
         boundary = x.detach().requires_grad_()
         unit_loss = loss(decoder(boundary))
-        losses.append(unit_loss.detach())
+        found.append(unit_loss.detach())
         with torch.autocast(x.device.type, enabled=False):  # a gradient has its tensor's type
             unit_loss.backward()
             on_ready([p for p in decoder.parameters() if p.requires_grad])
-            assert boundary.grad is not None
-            grads, boundary.grad = [boundary.grad], None
-            for below in reversed(segments[: top + 1]):
-                if not grads:  # the unit has reached its beginning
-                    break
-                below.backward(unit, grads, on_ready, upper_gradient_only)
-    return losses
+            segment.output_gradient, boundary.grad = boundary.grad, None
+            place = top
+            while unit.start < segments[place].start:
+                segments[place - 1].output_gradient = segments[place].backward(unit, on_ready)
+                place -= 1
+            segments[place].backward(unit, on_ready)
+    return found
 
 
-class _HandOver(torch.autograd.Function):
-    """A root of the graph that gives ``output`` the gradient in ``grads`` and lets go of it.
+def cut_into_segments(
+    blocks: Sequence[Block], units: Sequence[Unit], upper_gradient_only: bool = False
+) -> list["Segment"]:
+    """The chain of blocks, cut wherever a unit begins or ends; see :class:`Segment`."""
+    return [
+        Segment(
+            start,
+            blocks[start:stop],
+            units=[unit for unit in units if unit.start <= start and stop <= unit.stop],
+            ends=next((unit for unit in units if unit.stop == stop), None),
+            upper_gradient_only=upper_gradient_only,
+        )
+        for start, stop in segment_bounds(units)
+    ]
 
-    Given to ``backward`` as an argument it would be held until the whole segment is done, and that
-    is as large as the largest activation.
+
+class Segment:
+    """A piece of the chain between two unit boundaries, and what is alive of it during one step.
+
+    A schedule calls ``forward`` once, then for every unit of the segment, from the lowest to the
+    highest, sets ``output_gradient`` and calls ``backward``. The gradient is handed over as an
+    attribute, so that nobody else holds it while the segment works: it may be as large as the
+    largest activation.
+
+    Args:
+        start: place of its first block in the chain.
+        blocks: that it runs.
+        units: that it belongs to, from the lowest to the highest.
+        ends: the unit whose decoder takes this segment's output, if any.
+        upper_gradient_only: the parameters learn from the highest unit alone (Table 5).
+
+    Attributes:
+        output_gradient: of the next unit's loss, with the shape of the output.
+    """
+
+    def __init__(
+        self,
+        start: int,
+        blocks: Sequence[Block],
+        units: Sequence[Unit],
+        ends: Unit | None,
+        upper_gradient_only: bool = False,
+    ) -> None:
+        self.start, self.blocks, self.units, self.ends = start, blocks, units, ends
+        self.upper_gradient_only = upper_gradient_only
+        self.parameters = block_parameters(blocks)
+        self.output_gradient: Tensor | None = None
+        self._input: Tensor | None = None
+        self._output: Tensor | None = None
+        self._waiting: Tensor | None = None  # output gradients of the units so far, summed
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the blocks on ``x``, which no graph leads to; none leads to the result either."""
+        self._input = x.requires_grad_(any(unit.start < self.start for unit in self.units))
+        self._output = self._input
+        for block in self.blocks:
+            self._output = run_block(block, self._output)
+        return self._output.detach()
+
+    def backward(self, unit: Unit, on_ready: OnReady = lambda parameters: None) -> Tensor | None:
+        """Take ``output_gradient``, one unit's, through the segment.
+
+        There are four cases, by whether the unit began further below and whether it is the last of
+        this segment's units:
+
+        - further below, not the last: the input's gradient is computed, the graph is kept, and the
+          output's gradient waits for the others;
+        - begins here, not the last: the output's gradient waits, nothing is computed;
+        - begins here, the last: the parameters' gradient is computed from the sum of all that
+          waited, and whatever the segment kept is dropped;
+        - further below, the last: both. One pass serves both gradients where nothing waited.
+
+        Args:
+            unit: whose gradient it is.
+            on_ready: called with the parameters once their gradient is final.
+
+        Returns:
+            The gradient of the input, or None where the unit begins here.
+        """
+        assert self._input is not None and self._output is not None
+        gradient, self.output_gradient = self.output_gradient, None
+        assert gradient is not None
+        last, goes_below = unit is self.units[-1], unit.start < self.start
+        at_once = goes_below and last and self._waiting is None
+        of_input = None
+        if goes_below and not at_once:
+            (of_input,) = torch.autograd.grad(
+                self._output, self._input, gradient, retain_graph=True
+            )
+        if not last:
+            if not self.upper_gradient_only:
+                self._waiting = gradient if self._waiting is None else self._waiting + gradient
+            return of_input
+        if self._waiting is not None:
+            gradient = self._waiting + gradient
+            self._waiting = None
+        root = _GradientOf.apply(self._output, gradient)  # type: ignore[no-untyped-call]
+        del gradient
+        torch.autograd.backward(
+            root, inputs=[*self.parameters, *([self._input] if at_once else [])]
+        )
+        if at_once:
+            of_input = self._input.grad
+        self._input = self._output = None
+        on_ready(self.parameters)
+        return of_input
+
+
+class _GradientOf(torch.autograd.Function):
+    """A root of the graph that gives ``output`` its gradient and lets go of it.
+
+    Given to ``backward`` as an argument it would be held until the whole segment is done.
     """
 
     @staticmethod
-    def forward(ctx: Any, output: Tensor, grads: list[Tensor]) -> Tensor:
-        ctx.grads = grads
+    def forward(ctx: Any, output: Tensor, gradient: Tensor) -> Tensor:
+        ctx.gradient = gradient
         return output.new_zeros(())
 
     @staticmethod
     def backward(ctx: Any, _: Tensor) -> tuple[Tensor, None]:
-        return ctx.grads.pop(), None
-
-
-class _Segment:
-    """A piece of the chain between two unit boundaries, and what is alive of it."""
-
-    def __init__(
-        self, start: int, stop: int, blocks: Sequence[Block], units: Sequence[Unit]
-    ) -> None:
-        self.start, self.stop = start, stop
-        self.blocks = blocks[start:stop]
-        self.parameters = block_parameters(self.blocks)
-        self.units = [unit for unit in units if unit.start <= start and stop <= unit.stop]
-        self.input: Tensor | None = None
-        self.output: Tensor | None = None
-        self.waiting: Tensor | None = None  # output gradients of the units that have passed, summed
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Run the blocks on ``x``, a tensor without a past; the result has none either."""
-        self.input = x.requires_grad_(any(unit.start < self.start for unit in self.units))
-        self.output = self.input
-        for block in self.blocks:
-            self.output = run_block(block, self.output)
-        return self.output.detach()
-
-    def backward(
-        self, unit: Unit, grads: list[Tensor], on_ready: OnReady, upper_gradient_only: bool
-    ) -> None:
-        """Take one unit's gradient of the output out of ``grads``; put that of the input in.
-
-        Nothing goes in where the unit begins here. The parameters' gradient waits for the last unit
-        that the segment belongs to; then everything that the segment kept is dropped.
-        """
-        assert self.input is not None and self.output is not None
-        grad = grads.pop()
-        last = unit is self.units[-1]
-        goes_below = unit.start < self.start
-        at_once = goes_below and last and self.waiting is None  # one pass serves both gradients
-        if goes_below and not at_once:
-            grads.extend(torch.autograd.grad(self.output, self.input, grad, retain_graph=True))
-        total = [grad if self.waiting is None else self.waiting + grad]
-        del grad
-        self.waiting = None
-        if not last:
-            self.waiting = None if upper_gradient_only else total.pop()
-            return
-        torch.autograd.backward(
-            _HandOver.apply(self.output, total),  # type: ignore[no-untyped-call]
-            inputs=[*self.parameters, *([self.input] if at_once else [])],
-        )
-        if at_once:
-            assert self.input.grad is not None
-            grads.append(self.input.grad)
-        self.input = self.output = None
-        on_ready(self.parameters)
+        gradient, ctx.gradient = ctx.gradient, None
+        return gradient, None

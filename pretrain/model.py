@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pretrain.decoders import Decoder
 from pretrain.encoders import build_encoder
 from pretrain.images import batch_colour
-from pretrain.local_backward import OnReady, streamed_backward
+from pretrain.local_backward import OnReady, cut_into_segments, streamed_backward
 from pretrain.losses.info_nce import info_nce
 from pretrain.sharing import Sharing, add_penalty, untie
 from pretrain.step.cached_gradients import cached_backward
@@ -144,12 +144,14 @@ class LocalContrastive(BaseModel):
             backward = partial(cached_backward, micro_batch_size=self.micro_batch_size)
         losses = backward(
             images.contiguous(memory_format=self.memory_format),
-            blocks=chain_of_blocks(self.encoder, self.recompute),
-            units=self.units,
-            decoders=list(self.decoders),
-            loss=lambda embeddings: scale_loss(info_nce(embeddings, self.temperature)),
-            on_ready=on_ready,
-            upper_gradient_only=self.sharing.upper_gradient_only,
+            cut_into_segments(
+                chain_of_blocks(self.encoder, self.recompute),
+                self.units,
+                self.sharing.upper_gradient_only,
+            ),
+            list(self.decoders),
+            [lambda x: scale_loss(info_nce(x, self.temperature))] * len(self.units),
+            on_ready,
         )
         scale = scale_loss(images.new_ones(()))
         return [loss / scale for loss in losses]

@@ -7,25 +7,22 @@ their gradients, and with these at hand every micro-batch can go through the bac
 The forward pass is run twice.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from pretrain.encoders import Block, run_block
-from pretrain.local_backward import OnReady, streamed_backward
-from pretrain.units import Unit
+from pretrain.encoders import run_block
+from pretrain.local_backward import OnReady, Segment, streamed_backward
 
 
 def cached_backward(
     images: Tensor,
-    blocks: Sequence[Block],
-    units: Sequence[Unit],
+    segments: Sequence[Segment],
     decoders: Sequence[nn.Module],
-    loss: Callable[[Tensor], Tensor],
+    losses: Sequence[Callable[[Tensor], Tensor]],
     on_ready: OnReady = lambda parameters: None,
-    upper_gradient_only: bool = False,
     *,
     micro_batch_size: int,
 ) -> list[Tensor]:
@@ -36,12 +33,10 @@ def cached_backward(
 
     Args:
         images: (2N, 3, H, W), all first views first.
-        blocks: see :func:`streamed_backward`, as all that follows.
-        units: likewise.
-        decoders: likewise.
-        loss: likewise, of the embeddings of all 2N views.
-        on_ready: told when the last micro-batch has been added.
-        upper_gradient_only: likewise.
+        segments: from :func:`cut_into_segments`, used for this step only.
+        decoders: one a unit, from the lowest to the highest.
+        losses: one a unit, of the embeddings of all 2N views.
+        on_ready: told of final parameters when the last micro-batch has been added.
         micro_batch_size: photographs, in two views each, that are alive at once; the last
             micro-batch may be smaller.
 
@@ -52,52 +47,51 @@ def cached_backward(
         torch.cat(views)
         for views in zip(*(half.split(micro_batch_size) for half in images.chunk(2)), strict=True)
     ]
-    parts = [_embed(batch, blocks, units, decoders) for batch in micro_batches]
-    losses, gradients = [], []
-    for of_unit in zip(*parts, strict=True):  # a unit's embeddings, one tensor a micro-batch
+    parts = [_embed(batch, segments, decoders) for batch in micro_batches]
+    found, gradients = [], []
+    for loss, *of_unit in zip(losses, *parts, strict=True):  # a unit's embeddings, by micro-batch
         embeddings = _join(of_unit).requires_grad_()  # (2N, D)
         unit_loss = loss(embeddings)
         with torch.autocast(images.device.type, enabled=False):
             unit_loss.backward()
-        losses.append(unit_loss.detach())
+        found.append(unit_loss.detach())
         assert embeddings.grad is not None
         halves = (half.split(micro_batch_size) for half in embeddings.grad.chunk(2))
         gradients.append([torch.cat(views) for views in zip(*halves, strict=True)])
-    buffers = [b for module in (*sum(blocks, ()), *decoders) for b in module.buffers()]
+    modules = [m for segment in segments for block in segment.blocks for m in block]
+    buffers = [buffer for module in (*modules, *decoders) for buffer in module.buffers()]
     statistics = [buffer.clone() for buffer in buffers]
     for number, batch in enumerate(micro_batches):
-        given = iter([gradient[number] for gradient in gradients])  # asked for in the units' order
         streamed_backward(
             batch,
-            blocks,
-            units,
+            segments,
             decoders,
-            partial(_weigh, given),
+            [partial(_weigh, gradient[number]) for gradient in gradients],
             on_ready if number == len(micro_batches) - 1 else lambda parameters: None,
-            upper_gradient_only,
         )
     for buffer, value in zip(buffers, statistics, strict=True):  # this pass saw them a second time
         buffer.copy_(value)
-    return losses
+    return found
 
 
-def _weigh(given: Iterator[Tensor], embeddings: Tensor) -> Tensor:
-    """A scalar whose gradient with respect to the embeddings is the next one given."""
-    return (embeddings * next(given)).sum()
+def _weigh(gradient: Tensor, embeddings: Tensor) -> Tensor:
+    """A scalar whose gradient with respect to the embeddings is the one given."""
+    return (embeddings * gradient).sum()
 
 
 @torch.no_grad()
 def _embed(
-    images: Tensor, blocks: Sequence[Block], units: Sequence[Unit], decoders: Sequence[nn.Module]
+    images: Tensor, segments: Sequence[Segment], decoders: Sequence[nn.Module]
 ) -> list[Tensor]:
     """The embeddings of every unit, (2M, D) each, without a graph."""
-    heads = {unit.stop: decoder for unit, decoder in zip(units, decoders, strict=True)}
+    heads = iter(decoders)
     embeddings = []
     x = images
-    for stop, block in enumerate(blocks, start=1):
-        x = run_block(block, x)
-        if stop in heads:
-            embeddings.append(heads[stop](x))
+    for segment in segments:
+        for block in segment.blocks:
+            x = run_block(block, x)
+        if segment.ends is not None:
+            embeddings.append(next(heads)(x))
     return embeddings
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from pretrain.decoders import Decoder
 from pretrain.encoders import Encoder, build_encoder
 from pretrain.encoders.resnet import ResNet
-from pretrain.local_backward import streamed_backward
+from pretrain.local_backward import cut_into_segments, streamed_backward
 from pretrain.units import Unit, build_units, check_units
 from tests.helpers.slow_formulation import loss, slow_gradients
 
@@ -37,6 +37,11 @@ def make(layout) -> tuple[Encoder, tuple[Unit, ...], nn.ModuleList, torch.Tensor
     return encoder, units, decoders, torch.randn(6, 3, 64, 64, dtype=torch.float64)
 
 
+def step(encoder, units, decoders, images, *on_ready):
+    segments = cut_into_segments(encoder.blocks(), units)
+    return streamed_backward(images, segments, list(decoders), [loss] * len(units), *on_ready)
+
+
 GPU = pytest.param(
     "cuda",
     marks=[
@@ -55,7 +60,7 @@ def test_gradients_equal_the_slow_formulation(layout, device):
     statistics = copy.deepcopy(encoder)
     statistics(images)
 
-    found = streamed_backward(images, encoder.blocks(), units, list(decoders), loss)
+    found = step(encoder, units, decoders, images)
 
     torch.testing.assert_close(found, losses, rtol=TOLERANCE, atol=0)
     for name, parameter in encoder.named_parameters():
@@ -72,7 +77,7 @@ def test_simclr_is_plain_backpropagation():
     encoder, units, decoders, images = make("simclr")
     twin = copy.deepcopy(encoder)
     loss(copy.deepcopy(decoders[0])(twin(images)[-1])).backward()
-    streamed_backward(images, encoder.blocks(), units, list(decoders), loss)
+    step(encoder, units, decoders, images)
     for (name, p), q in zip(encoder.named_parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(p.grad, q.grad, rtol=TOLERANCE, atol=1e-14, msg=name)
 
@@ -83,7 +88,7 @@ def test_every_block_runs_forward_once(layout):
     calls = []
     for number, block in enumerate(encoder.blocks()):
         block[-1].register_forward_hook(lambda *_, number=number: calls.append(number))
-    streamed_backward(images, encoder.blocks(), units, list(decoders), loss)
+    step(encoder, units, decoders, images)
     assert calls == [0, 1, 2, 3]
 
 
@@ -116,7 +121,7 @@ def test_activations_go_as_soon_as_their_units_are_done():
             lambda *_, stage=stage: alive.__setitem__(stage, set(held))
         )
         block[-1].register_forward_hook(lambda _m, _i, out, stage=stage: Probe.apply(out, stage))
-    streamed_backward(images, encoder.blocks(), units, list(decoders), loss)
+    step(encoder, units, decoders, images)
     assert alive == {0: set(), 1: {0}, 2: {1}, 3: {2}}
     assert held == set()
 
@@ -130,7 +135,7 @@ def test_parameters_are_reported_ready_once_with_their_final_gradient():
             assert id(parameter) not in seen
             seen[id(parameter)] = parameter.grad.clone()
 
-    streamed_backward(images, encoder.blocks(), units, list(decoders), loss, on_ready)
+    step(encoder, units, decoders, images, on_ready)
     everything = [*encoder.parameters(), *decoders.parameters()]
     assert len(seen) == len(everything)
     assert all(torch.equal(seen[id(p)], p.grad) for p in everything)

@@ -28,7 +28,7 @@ from pretrain.costs.step_cost import (
     work_parts,
 )
 from pretrain.encoders import ENCODERS, build_encoder
-from pretrain.local_backward import streamed_backward
+from pretrain.local_backward import cut_into_segments, streamed_backward
 from pretrain.losses.info_nce import info_nce
 from pretrain.units import Unit
 from tests.helpers.places import ROOT
@@ -313,10 +313,12 @@ def peak_of_units(first, stop, batch=256):
         memory.forget_peak()
         streamed_backward(
             torch.empty(batch, channels, side, side),
-            encoder.blocks()[low:high],
-            [Unit(unit.name, unit.start - low, unit.stop - low) for unit in units],
+            cut_into_segments(
+                encoder.blocks()[low:high],
+                [Unit(unit.name, unit.start - low, unit.stop - low) for unit in units],
+            ),
             list(model.decoders)[first:stop],
-            lambda embeddings: info_nce(embeddings, 0.1),
+            [lambda embeddings: info_nce(embeddings, 0.1)] * len(units),
         )
     return memory.peak_bytes
 

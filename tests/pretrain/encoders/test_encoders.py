@@ -16,7 +16,7 @@ from pretrain.decoders import Decoder
 from pretrain.encoders import ENCODERS, build_encoder, run_block
 from pretrain.encoders.presnet import BilinearDownsample, PResNet
 from pretrain.encoders.shufflenet import TwoBranchUnit
-from pretrain.local_backward import streamed_backward
+from pretrain.local_backward import cut_into_segments, streamed_backward
 from pretrain.losses.info_nce import info_nce
 from pretrain.units import build_units
 from transfer.backbones import TransferBackbone
@@ -412,10 +412,9 @@ def test_the_streamed_backward_equals_autograd(name, layout):
 
     streamed_backward(
         images,
-        encoder.blocks(),
-        units,
+        cut_into_segments(encoder.blocks(), units),
         list(decoders),
-        lambda embeddings: info_nce(embeddings, 0.1),
+        [lambda embeddings: info_nce(embeddings, 0.1)] * len(units),
     )
     pairs = zip(
         [*encoder.parameters(), *decoders.parameters()],

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from pretrain.local_backward import cut_into_segments
 from pretrain.losses.info_nce import info_nce
 from pretrain.model import LocalContrastive
 from pretrain.step.cached_gradients import cached_backward
@@ -85,8 +86,8 @@ def test_a_gradient_is_ready_once_when_the_last_micro_batch_is_in(images):
             ready[id(parameter)] = parameter.grad.clone()
 
     cached_backward(
-        images, model.encoder.blocks(), model.units, list(model.decoders),
-        lambda z: info_nce(z, 0.1), on_ready, micro_batch_size=2,
+        images, cut_into_segments(model.encoder.blocks(), model.units), list(model.decoders),
+        [lambda z: info_nce(z, 0.1)] * len(model.units), on_ready, micro_batch_size=2,
     )  # fmt: skip
     for name, parameter in model.named_parameters():
         assert torch.equal(ready[id(parameter)], parameter.grad), name

@@ -8,7 +8,6 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
@@ -17,7 +16,7 @@ from pretrain.backbone_file import Provenance, write_backbone
 from pretrain.engine.launch import config_hash
 from pretrain.engine.recording import RecordHook, backbone_fields
 from pretrain.engine.resume import BACKBONE, LOSSES
-from pretrain.model import LocalContrastive
+from pretrain.engine.train_loop import model_of
 from results.record.environment import git_commit
 from results.record.files import write_atomically
 from results.record.migration import setting_until_version_3
@@ -44,7 +43,7 @@ class LossCurves(Hook):
         if not is_main_process():
             return
         path = Path(runner.work_dir) / LOSSES
-        header = ["iteration", "epoch", *(unit.name for unit in _model(runner).units)]
+        header = ["iteration", "epoch", *(unit.name for unit in model_of(runner).units)]
         lines = []
         if path.is_file():
             lines = path.read_text(errors="replace").splitlines()[1:]
@@ -127,7 +126,7 @@ class PretrainRecord(RecordHook):
 
     def outcome(self, runner: Runner) -> dict[str, Any]:
         provenance = write_backbone(
-            _model(runner).encoder,
+            model_of(runner).encoder,
             Path(runner.work_dir) / BACKBONE,
             self._provenance(runner, epochs=runner.max_epochs),
         )
@@ -170,7 +169,3 @@ def found(cfg: Config, dataset: str, images: int, epochs: int) -> dict[str, Any]
         "temperature": cfg.model.temperature,
         "sharing": dict(cfg.model.sharing) if cfg.model.get("sharing") else None,
     }
-
-
-def _model(runner: Runner) -> LocalContrastive:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -16,7 +16,6 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmengine.model import is_model_wrapper
 
 from pretrain.engine.atomic_files import AtomicRunner
 from pretrain.engine.documented_names import check
@@ -24,6 +23,7 @@ from pretrain.engine.launch import load_config, named_faults
 from pretrain.engine.options import Options
 from pretrain.engine.processes import join_processes, speaks
 from pretrain.engine.resume import is_hash_of, last_checkpoint
+from pretrain.engine.train_loop import model_of
 from results.record.environment import git_commit, package_versions, processor
 from results.record.files import sha256_file, write_atomically
 from results.record.protocol import incomplete
@@ -75,8 +75,7 @@ def evaluate(cfg: Config, path: Path) -> tuple[dict[str, float], CocoAP]:
         ValueError: from :func:`transfer.stored_detector.load_weights`.
     """
     runner = AtomicRunner.from_cfg(cfg)
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    load_weights(model, path)
+    load_weights(model_of(runner), path)
     metrics = short_names(runner.val())
     return metrics, runner.val_loop.evaluator.metrics[0]
 

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmdet.models.detectors import BaseDetector
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
@@ -20,6 +18,7 @@ from pretrain.backbone_file import read_provenance, weights_sha256
 from pretrain.engine.launch import Unrecordable, config_text
 from pretrain.engine.recording import RecordHook, backbone_fields
 from pretrain.engine.resume import DETECTOR
+from pretrain.engine.train_loop import model_of
 from results.record.files import write_atomically
 from results.record.migration import setting_until_version_3
 from results.record.plain_json import MAX_ENTRIES
@@ -155,7 +154,7 @@ class TransferRecord(RecordHook):
                 "config_text": config_text(runner.cfg),
                 "dataset_meta": runner.val_dataloader.dataset.metainfo,
             }
-            write_detector(_model(runner), Path(runner.work_dir) / DETECTOR, meta)
+            write_detector(model_of(runner), Path(runner.work_dir) / DETECTOR, meta)
 
     def fields(self, runner: Runner) -> dict[str, Any]:
         cfg = runner.cfg
@@ -249,10 +248,6 @@ def short_names(metrics: dict[str, float]) -> dict[str, float]:
     return {name.rpartition("/")[2]: float(value) for name, value in metrics.items()}
 
 
-def _model(runner: Runner) -> BaseDetector:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
-
-
 def _backbone(runner: Runner) -> TransferBackbone:
-    backbone: TransferBackbone = _model(runner).backbone
+    backbone: TransferBackbone = model_of(runner).backbone
     return backbone

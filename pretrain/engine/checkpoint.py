@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
@@ -26,7 +25,7 @@ from pretrain.engine.atomic_files import AtomicFiles
 from pretrain.engine.launch import config_text
 from pretrain.engine.resume import LAST
 from pretrain.engine.stop_signals import STOP, TRY_AGAIN
-from pretrain.engine.train_loop import ResumableLoop
+from pretrain.engine.train_loop import ResumableLoop, model_of
 
 
 @HOOKS.register_module()
@@ -119,8 +118,7 @@ class AtomicCheckpoint(Hook):
         checkpoint["meta"].pop("config", None)  # mmengine executes it as Python
         self._best = checkpoint["meta"].get("best")
         self._saved = checkpoint["meta"]["iter"]
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        if odd := model.state_dict().keys() ^ checkpoint["state_dict"].keys():
+        if odd := model_of(runner).state_dict().keys() ^ checkpoint["state_dict"].keys():
             raise ValueError(
                 f"the checkpoint and the model do not hold the same tensors: {len(odd)} are in "
                 f"only one of them ({', '.join(sorted(odd)[:5])}); continue with the version of "

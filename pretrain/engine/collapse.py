@@ -10,11 +10,12 @@ from collections.abc import Callable
 
 import torch.nn.functional as F
 from mmengine.hooks import Hook, LoggerHook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, cat, nn
 from torch.utils.hooks import RemovableHandle
+
+from pretrain.engine.train_loop import model_of
 
 
 @HOOKS.register_module()
@@ -39,7 +40,7 @@ class EmbeddingSpread(Hook):
         self._embeddings: dict[str, list[Tensor]] = defaultdict(list)
         if not self._is_logged(runner, batch_idx):
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = model_of(runner)
         for unit, decoder in zip(model.units, model.decoders, strict=True):
             self._handles.append(decoder.register_forward_hook(self._keep(unit.name)))
 

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from pretrain.engine.resume import last_good
+from pretrain.engine.train_loop import model_of
 from results.record.files import write_atomically
 from results.record.text import some_of
 
@@ -157,6 +157,6 @@ def _of_this_process(faults: Sequence[str]) -> str:
 
 def _title(runner: Runner, name: str) -> str:
     """``loss_res2+res3`` of a pretraining -> ``unit res2+res3``."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = model_of(runner)
     units = {f"loss_{unit.name}": f"unit {unit.name}" for unit in getattr(model, "units", ())}
     return units.get(name, name)

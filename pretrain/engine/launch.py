@@ -1,7 +1,6 @@
 """What the two trainers share around mmengine's Runner: arguments, work folder, start."""
 
 import argparse
-import fcntl
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -33,7 +32,7 @@ from pretrain.engine.stop_signals import STOP, TRY_AGAIN
 from pretrain.engine.stored_tensors import check_readable
 from pretrain.engine.watchdog import Watchdog
 from pretrain.images.decode import UnreadableImage
-from results.record.files import remove_partials, write_atomically
+from results.record.files import remove_partials, take_lock, write_atomically
 from results.record.run_record import FILE_NAME
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -292,19 +291,16 @@ def lock_folder(work_dir: Path) -> TextIO:
     """
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
-        file = (work_dir / ".lock").open("a")
-    except OSError as error:
-        raise ValueError(
-            f"cannot write in {work_dir}: {error.strerror}; choose another --work-dir"
-        ) from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file = take_lock(work_dir / ".lock")
     except BlockingIOError:
-        file.close()
         raise ValueError(
             f"another run is at work in {work_dir}; wait for it, stop it, or choose another "
             "--work-dir"
         ) from None
+    except OSError as error:
+        raise ValueError(
+            f"cannot write in {work_dir}: {error.strerror}; choose another --work-dir"
+        ) from error
     remove_partials(work_dir)
     return file
 

@@ -4,14 +4,13 @@ The launchers ask for it: ``REFRESH_TABLES`` in the environment is 0 for no, 1 f
 ``tables`` beside the run's own, or names another folder; 1 is their default.
 """
 
-import fcntl
 import hashlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from results.record.files import write_atomically
+from results.record.files import take_lock, write_atomically
 from results.record.run_record import FILE_NAME
 
 VARIABLE = "REFRESH_TABLES"
@@ -32,8 +31,7 @@ def refresh_tables(work_dir: Path) -> None:
     out = beside / "tables" if wanted == "1" else Path(wanted)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with (out / ".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with take_lock(out / ".lock", wait=True):
             _refresh(sorted(path for pattern in INPUTS for path in beside.glob(pattern)), out)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         _, _, told = (getattr(error, "stderr", None) or str(error)).strip().rpartition("\n")

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from mmengine.dist import get_rank
+from mmengine.model import is_model_wrapper
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
@@ -65,6 +66,11 @@ class ResumableLoop(EpochBasedTrainLoop):
     def run_iter(self, idx: int, data_batch: Any) -> None:
         seed_everything(self.runner.seed, ITERATION, self._iter, get_rank())
         super().run_iter(idx, data_batch)
+
+
+def model_of(runner: Runner) -> Any:
+    """The model itself, without what mmengine wraps around it where several processes train it."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def resumable(dataloader: dict[str, Any], seed: int) -> dict[str, Any]:

@@ -7,12 +7,12 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
-from mmengine.model import is_model_wrapper
 from mmengine.registry import DATASETS, HOOKS
 from mmengine.runner import Runner
 
 from pretrain.backbone_file import weights_sha256
 from pretrain.engine.recording import RecordHook, backbone_fields
+from pretrain.engine.train_loop import model_of
 from pretrain.images.labelled_images import SPLITS
 from pretrain.readout.features import CLASSES, first_classes, write_features
 from pretrain.readout.frozen_encoder import FrozenEncoder
@@ -158,5 +158,4 @@ def found(runner: Runner) -> dict[str, Any]:
 
 
 def _encoder(runner: Runner) -> FrozenEncoder:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return model.data_preprocessor
+    return model_of(runner).data_preprocessor

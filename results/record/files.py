@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -10,6 +11,7 @@ import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 
 def regular_file(path: str | os.PathLike[str]) -> Path:
@@ -75,6 +77,25 @@ def _why(target: Path, size: int, error: OSError) -> str:
         f"{free / 2**20:.1f} MiB are free in {folder}. Make room there, or name another folder; "
         "what was there before is whole"
     )
+
+
+def take_lock(path: Path, wait: bool = False) -> TextIO:
+    """A lock that holds until the returned file is closed here and in every child that has it.
+
+    Args:
+        path: of the lock's file, in a folder that is there.
+        wait: for the process that has it.
+
+    Raises:
+        BlockingIOError: another process has it.
+    """
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        file.close()
+        raise
+    return file
 
 
 def remove_partials(folder: str | os.PathLike[str]) -> None:

@@ -10,7 +10,6 @@ usage: python -m tools.setup.mmcv_wheel {plan,install}   (the Python of .venv, o
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -25,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from results.record.files import take_lock
 from tools.setup.machine import ROOT, cache_root, find_toolkit, gpu_models, nvcc_version
 from tools.setup.pip_locked import pip_locked
 
@@ -191,9 +191,8 @@ def build(house: Path, version: str, operators: Operators) -> Path:
     """Build the wheel, or continue a build that broke off, and move it into ``house``."""
     house.mkdir(parents=True, exist_ok=True)
     work = house / "build"
-    with open(house / "lock", "w") as lock:
-        print(f"taking {lock.name}: another set-up may be building this wheel", flush=True)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    print(f"taking {house / 'lock'}: another set-up may be building this wheel", flush=True)
+    with take_lock(house / "lock", wait=True):
         if wheel := find_wheel(house):
             return wheel
         source = work / f"mmcv-{version}"

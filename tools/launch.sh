@@ -6,28 +6,20 @@
 # but for NODE_RANK, which counts the nodes from 0. COLLECTIVE_TIMEOUT=600: seconds after which a
 # process that died or hangs ends the others and is named (pretrain/engine/watchdog.py).
 # Ends with 75 where it was told to stop (SIGTERM, SIGHUP, Ctrl-C): start it again with --resume.
-trap 'exit 75' TERM HUP INT # until Python looks after them (pretrain/engine/stop_signals.py)
+trap 'exit 75' TERM HUP INT # until Python looks after them (pretrain/engine/stopping.py)
 set -euo pipefail
 
-fail() {
-    printf 'error: %s\n' "$@" >&2
-    exit 2
-}
-
 root=$(realpath "$(dirname "$0")/..")
+if [[ ! -v typed ]]; then
+    typed=("${@:2}")
+    [[ " $* " == *" --resume "* ]] || typed+=(--resume)
+fi
+. "$root/tools/environment.sh"
 if (($# < 2)) || [[ $2 == -* ]]; then
     fail "no CONFIG; usage: CONFIG [N] [args], the configs are under $root/configs/"
 fi
 module=$1 config=$2
-[[ -v typed ]] || typed=("${@:2}")
-[[ $module == transfer.evaluate || " $* " == *" --resume "* ]] || typed+=(--resume)
-printf -v GOES_ON_WITH '%q ' bash "$0" "${typed[@]}"
-export GOES_ON_WITH
 shift 2
-python=${PYTHON:-$root/.venv/bin/python}
-command -v "$python" >/dev/null || fail "no $python; run: bash $(printf %q "$root/tools/setup.sh")"
-# This checkout's packages before what the caller's folder has under the same name.
-export PYTHONSAFEPATH=1 PYTHONPATH=$root:${PYTHONPATH:+$PYTHONPATH:}$PWD
 if [[ ${1:-} =~ ^[0-9]+$ ]]; then
     processes=$1
     shift
@@ -46,9 +38,6 @@ fi
 [[ $node =~ ^[0-9]+$ ]] && ((node < nodes)) ||
     fail "NODE_RANK is '$node' of $nodes nodes; expected 0 to $((nodes - 1))"
 
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # threads that spin while they wait stall a busy machine
-export PYTHONUNBUFFERED=1
-export REFRESH_TABLES=${REFRESH_TABLES:-1} # 0: a run that ends well leaves the tables beside it alone
 start=("$python" -m pretrain.engine.start)
 held=(--block-signal=TERM --block-signal=HUP --block-signal=INT) # coreutils before 8.31 cannot
 env "${held[@]}" true 2>/dev/null && start=(env "${held[@]}" "${start[@]}")

@@ -10,22 +10,13 @@
 # Ends with 75 where it was told to stop (SIGTERM, SIGHUP, Ctrl-C): start it again with --resume.
 set -euo pipefail
 
-fail() {
-    printf 'error: %s\n' "$@" >&2
-    exit 2
-}
-
-(($# >= 3)) || fail "usage: tools/slurm_train.sh PARTITION JOB_NAME CONFIG [args]"
-partition=$1 job_name=$2 config=$3
+root=$(realpath "$(dirname "$0")/..")
 typed=("$@")
 [[ " $* " == *" --resume "* ]] || typed+=(--resume)
-printf -v GOES_ON_WITH '%q ' bash "$0" "${typed[@]}"
-export GOES_ON_WITH
+. "$root/tools/environment.sh"
+(($# >= 3)) || fail "usage: tools/slurm_train.sh PARTITION JOB_NAME CONFIG [args]"
+partition=$1 job_name=$2 config=$3
 shift 3
-root=$(realpath "$(dirname "$0")/..")
-python=${PYTHON:-$root/.venv/bin/python}
-command -v "$python" >/dev/null || fail "no $python; run: bash $(printf %q "$root/tools/setup.sh")"
-export PYTHONSAFEPATH=1 PYTHONPATH=$root:${PYTHONPATH:+$PYTHONPATH:}$PWD # as in launch.sh
 command -v srun >/dev/null || fail "no srun on this machine; without Slurm take tools/pretrain.sh or tools/dist_train.sh"
 gpus=${GPUS:-8}
 [[ $gpus =~ ^[1-9][0-9]*$ ]] || fail "GPUS is '$gpus'; expected the number of processes"
@@ -36,10 +27,6 @@ cpus=${CPUS_PER_TASK:-8}
 [[ $cpus =~ ^[1-9][0-9]*$ ]] || fail "CPUS_PER_TASK is '$cpus'; expected the number of cores of a process"
 module=$("$python" "$root/tools/trainer_of.py" "$config")
 read -ra more <<<"${SRUN_ARGS:-}"
-
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE} # threads that spin while they wait stall a busy machine
-export PYTHONUNBUFFERED=1
-export REFRESH_TABLES=${REFRESH_TABLES:-1} # 0: a run that ends well leaves the tables beside it alone
 exec srun --partition="$partition" --job-name="$job_name" --gres="${GRES:-gpu:$gpus_per_node}" \
     --ntasks="$gpus" --ntasks-per-node="$gpus_per_node" --cpus-per-task="$cpus" \
     --kill-on-bad-exit=1 "${more[@]}" "$python" -m pretrain.engine.start "$module" "$config" --launcher slurm "$@"

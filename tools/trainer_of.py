@@ -7,7 +7,7 @@ from mmengine.config import Config
 
 TRAINERS = {
     "LocalContrastive": "pretrain.train",
-    "LinearClassifiers": "pretrain.linear_probe",
+    "LinearClassifiers": "pretrain.readout.linear_probe",
 }
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 DETECTORS = "transfer.train"

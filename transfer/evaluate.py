@@ -20,6 +20,7 @@ from mmengine.dist import is_main_process
 from pretrain.engine.atomic_files import AtomicRunner
 from pretrain.engine.documented_names import check
 from pretrain.engine.launch import load_config, named_faults
+from pretrain.engine.loaders import guard_workers
 from pretrain.engine.options import Options
 from pretrain.engine.processes import join_processes, speaks
 from pretrain.engine.resume import is_hash_of, last_checkpoint
@@ -56,7 +57,7 @@ def prepare(cfg: Config) -> DatasetSummary:
     cfg.default_hooks.checkpoint = None
     cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook.type == "DetectionPictures"]
     cfg.randomness = {"seed": cfg.seed}
-    cfg.val_dataloader.worker_init_fn = {"type": "leave_signals_to_the_run"}
+    guard_workers(cfg.val_dataloader)
     return summary
 
 

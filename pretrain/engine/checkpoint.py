@@ -24,7 +24,7 @@ from mmengine.runner import Runner
 from pretrain.engine.atomic_files import AtomicFiles
 from pretrain.engine.launch import config_text
 from pretrain.engine.resume import LAST
-from pretrain.engine.stop_signals import STOP, TRY_AGAIN
+from pretrain.engine.stopping import STOP, TRY_AGAIN
 from pretrain.engine.train_loop import ResumableLoop, model_of
 
 

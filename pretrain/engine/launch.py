@@ -14,7 +14,7 @@ from mmengine.dist import is_main_process
 from pretrain.engine.atomic_files import AtomicRunner
 from pretrain.engine.documented_names import Names, check_options, forget_what_is_set
 from pretrain.engine.finite import NotFinite
-from pretrain.engine.loaders import worker_fault
+from pretrain.engine.loaders import guard_workers, worker_fault
 from pretrain.engine.options import Options, merge
 from pretrain.engine.processes import join_processes, speaks
 from pretrain.engine.refresh import refresh_tables
@@ -28,7 +28,7 @@ from pretrain.engine.resume import (
     refuse_existing,
 )
 from pretrain.engine.same_run import Facts, facts_of, settle, words_of
-from pretrain.engine.stop_signals import STOP, TRY_AGAIN
+from pretrain.engine.stopping import STOP, TRY_AGAIN
 from pretrain.engine.stored_tensors import check_readable
 from pretrain.engine.watchdog import Watchdog
 from pretrain.images.decode import UnreadableImage
@@ -43,6 +43,7 @@ CIRCUMSTANCES = (
 )  # fmt: skip
 LOADING = (
     "num_workers", "persistent_workers", "pin_memory", "prefetch_factor", "worker_init_fn",
+    "timeout",
 )  # fmt: skip  # likewise
 
 
@@ -201,7 +202,7 @@ class Start:
 def train(cfg: Config, watchdog: Watchdog) -> None:
     """Run it, under guard; a fault that the run itself found ends it with one line."""
     for loader in (cfg[name] for name in cfg if name.endswith("_dataloader") and cfg[name]):
-        loader.worker_init_fn = {"type": "leave_signals_to_the_run"}
+        guard_workers(loader)
     try:
         runner = AtomicRunner.from_cfg(cfg)
     except ValueError as error:  # an option that the model cannot honour

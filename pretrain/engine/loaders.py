@@ -1,24 +1,24 @@
-"""The workers of a run's loaders: a fault of one is told in one line, with what mends it.
+"""The workers of a run's loaders: a fault of one is told in one line, with what repairs it.
 
-torch tells of a worker that ended in many words, and waits for ever for one that was stopped or
-that could not hand over its batch, since /dev/shm was full.
+torch says a lot about a worker that ended, and waits for ever for one that was stopped or that
+could not hand over its batch, since /dev/shm was full.
 """
 
 import errno
+import multiprocessing
 import os
 import re
 import signal
 import sys
 import threading
 import traceback
-from contextlib import suppress
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
 from mmengine.registry import FUNCTIONS
 
-from pretrain.engine.stop_signals import SIGNALS
+from pretrain.engine.stopping import SIGNALS, VARIABLE, collective_timeout_s
 
 SHARED = "/dev/shm"
 NO_ROOM = (
@@ -27,7 +27,17 @@ NO_ROOM = (
 )  # fmt: skip
 DEATH = re.compile(r"worker \(pid(?:\(s\))? ([\d, ]+)\) ([^.]*)")
 FEWER = "--cfg-options train_dataloader.num_workers=N"
-STATES = {"T": "is stopped", "Z": "has died"}
+
+
+def guard_workers(loader: dict[str, Any]) -> None:
+    """Put into a loader's config what its workers need to end with the run, and to be missed.
+
+    A batch may take 0.9 of COLLECTIVE_TIMEOUT: then the loader speaks before the watchdog, since it
+    knows its workers.
+    """
+    loader["worker_init_fn"] = {"type": "leave_signals_to_the_run"}
+    if loader.get("num_workers"):
+        loader["timeout"] = 0.9 * collective_timeout_s()
 
 
 @FUNCTIONS.register_module()
@@ -58,8 +68,13 @@ def _end_of_a_worker(error: Exception, batch: Any) -> None:
 
 
 def worker_fault(error: BaseException) -> str:
-    """What a loader's worker died of, from what torch raised; "" where it is none of that."""
+    """What a loader's worker died of, from what torch raised; "" where it is none of that.
+
+    Workers that were stopped are killed, or this process would wait for them at its end.
+    """
     text = f"{error.__cause__ or ''} {error}"
+    if "DataLoader timed out" in text:
+        return f"no batch within 0.9 of {VARIABLE}: {_kill_stopped_workers()}"
     died = DEATH.search(text)
     named = f"loader worker (process {died[1]})" if died else "a loader worker"
     if any(words in text for words in NO_ROOM):
@@ -72,30 +87,16 @@ def worker_fault(error: BaseException) -> str:
     return f"{named} {died[2]}; where it was for want of memory, set fewer workers with {FEWER}"
 
 
-def stuck_workers() -> str:
-    """The loader workers of this process that are stopped or dead, in words; "" where none is."""
-    found = []
-    for child in _children():
-        with suppress(OSError):  # it has gone meanwhile
-            state = Path(f"/proc/{child}/stat").read_text().rpartition(") ")[2][0]
-            if state in STATES and _is_forked(child):
-                found.append(f"loader worker (process {child}) {STATES[state]}")
-    return ", ".join(found)
-
-
-def _is_forked(child: str) -> bool:
-    """Whether it is of this program, and no other that was started; a dead one tells no more."""
-    words = Path(f"/proc/{child}/cmdline").read_bytes()
-    return words in (b"", Path("/proc/self/cmdline").read_bytes())
-
-
-def _children() -> list[str]:
-    """Process ids, by whichever thread they were started."""
-    found = []
-    for task in Path("/proc/self/task").glob("*/children"):
-        with suppress(OSError):
-            found += task.read_text().split()
-    return found
+def _kill_stopped_workers() -> str:
+    """What keeps the workers of this process, in words."""
+    stopped = []
+    for child in multiprocessing.active_children():
+        if Path(f"/proc/{child.pid}/stat").read_text().rpartition(") ")[2].startswith("T"):
+            stopped.append(str(child.pid))
+            child.kill()
+    if stopped:
+        return f"loader worker (process {', '.join(stopped)}) is stopped"
+    return f"the loader's workers are too slow or hang; set {VARIABLE}=SECONDS to wait longer"
 
 
 def _free() -> str:

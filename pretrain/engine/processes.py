@@ -12,15 +12,12 @@ import torch.distributed as dist
 from mmengine.dist import init_dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
-from pretrain.engine.parent_death import end_children_with_this_process
-from pretrain.engine.timeout import VARIABLE, collective_timeout_s
+from pretrain.engine.stopping import VARIABLE, collective_timeout_s, end_with_the_parent
 from pretrain.engine.watchdog import PATIENCE, Watchdog
 
 # What torch reads, and what Slurm's srun calls it.
 SLURM_NAMES = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
-NUMBERED = ("SLURM_PROCID", "SLURM_LOCALID")  # from 0, below the number of tasks
 BETWEEN_LOOKS_S = 0.1
-SHOWN = 10  # ranks in a message
 
 
 def join_processes(launcher: str) -> Watchdog:
@@ -40,30 +37,28 @@ def join_processes(launcher: str) -> Watchdog:
             processes on the node than GPUs, or some did not come within COLLECTIVE_TIMEOUT.
     """
     longest_s = collective_timeout_s()
-    end_children_with_this_process()
+    os.register_at_fork(after_in_child=end_with_the_parent())
     if launcher == "none":
-        watchdog = Watchdog(None, 0, 1, longest_s)
+        watchdog = Watchdog(0, 1, longest_s)
         watchdog.start()
         return watchdog
     if launcher == "slurm":
         read_slurm_environment()
-    missing = [name for name in SLURM_NAMES if name not in os.environ]
-    if missing:
+    if missing := [name for name in SLURM_NAMES if name not in os.environ]:
         raise ValueError(
             f"--launcher {launcher}, but {', '.join(missing)} is not set, so torchrun did not "
             "start this process; leave --launcher out: tools/pretrain.sh CONFIG N puts it in"
         )
+    rank, world_size, local = (int(os.environ[name]) for name in SLURM_NAMES)
     gpus = torch.cuda.device_count()
-    if gpus and int(os.environ["LOCAL_RANK"]) >= gpus:
+    if gpus and local >= gpus:
         raise ValueError(
-            f"process {int(os.environ['LOCAL_RANK']) + 1} of this node sees {gpus} GPUs and needs "
-            f"one of its own; start at most {gpus} processes a node"
+            f"process {local + 1} of this node sees {gpus} GPUs and needs one of its own; start at "
+            f"most {gpus} processes a node"
         )
-    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    store = meet(rank, world_size, longest_s)
-    watchdog = Watchdog.of_this_process()
+    group = PrefixStore("group", meet(rank, world_size, longest_s))
+    watchdog = Watchdog(rank, world_size, longest_s)
     watchdog.start()
-    group = PrefixStore("group", store)
     last_s = (PATIENCE + 1) * longest_s  # the watchdog is to speak first
     if gpus:
         init_dist(
@@ -92,6 +87,9 @@ def speaks(error: Exception) -> bool:
 def meet(rank: int, world_size: int, longest_s: float) -> Store:
     """Wait until all processes have come to MASTER_ADDR and MASTER_PORT, where rank 0 listens.
 
+    torch's ``init_process_group`` waits as well, but tells how many have not come and not who, and
+    retries an address that does not exist.
+
     Returns:
         What they share.
 
@@ -109,13 +107,17 @@ def meet(rank: int, world_size: int, longest_s: float) -> Store:
             f"MASTER_ADDR is {address!r}, which this node cannot resolve ({error}); set it to an "
             "address of rank 0's node"
         ) from error
-    if listens:
-        _check_free(port)
-    else:
-        _wait_for_rank_0(address, port, until, longest_s)
-    store = TCPStore(
-        address, port, is_master=listens, wait_for_workers=False, timeout=timedelta(seconds=60)
-    )
+    if not listens:
+        _wait_for_rank_0(address, port, until)
+    try:
+        store = TCPStore(
+            address, port, is_master=listens, wait_for_workers=False, timeout=timedelta(seconds=60)
+        )
+    except RuntimeError as error:
+        raise ValueError(
+            f"rank 0 cannot listen at MASTER_PORT {port} of its node: another job does, or a "
+            "second process has rank 0 (Slurm: SLURM_PROCID); set PORT to a free one"
+        ) from error
     if store.add(f"came {rank}", 1) > 1:
         raise ValueError(
             f"two processes have RANK (Slurm: SLURM_PROCID) {rank}; start each with its own, 0 to "
@@ -132,25 +134,16 @@ def meet(rank: int, world_size: int, longest_s: float) -> Store:
     except RuntimeError as error:
         raise Rank0DoesNotAnswer(f"rank 0, which listened at {address}:{port}, ended") from error
     if away:
-        names = ", ".join(map(str, away[:SHOWN])) + ", ..." * (len(away) > SHOWN)
         raise ValueError(
-            f"no rank {names} of {world_size} processes at {address}:{port} within {longest_s:g} s;"
-            f" see what became of it there, or give more time with {VARIABLE}=SECONDS"
+            f"no rank {', '.join(map(str, away))} of {world_size} processes at {address}:{port} "
+            f"within {longest_s:g} s; see what became of it there, or give more time with "
+            f"{VARIABLE}=SECONDS"
         )
     return store
 
 
-def _check_free(port: int) -> None:
-    try:
-        socket.create_server(("", port)).close()
-    except OSError as error:
-        raise ValueError(
-            f"rank 0 cannot listen at MASTER_PORT {port} of its node ({error.strerror}): another "
-            "job does, or a second process has rank 0 (Slurm: SLURM_PROCID); set PORT to a free one"
-        ) from error
-
-
-def _wait_for_rank_0(address: str, port: int, until: float, longest_s: float) -> None:
+def _wait_for_rank_0(address: str, port: int, until: float) -> None:
+    """torch would wait too, and then print a page."""
     while True:
         try:
             socket.create_connection((address, port), timeout=1).close()
@@ -158,8 +151,8 @@ def _wait_for_rank_0(address: str, port: int, until: float, longest_s: float) ->
         except OSError as error:
             if time.monotonic() > until:
                 raise Rank0DoesNotAnswer(
-                    f"rank 0 does not answer at {address}:{port} within {longest_s:g} s ({error}): "
-                    "it has not come, or MASTER_ADDR is not its node's"
+                    f"rank 0 does not answer at {address}:{port} ({error}): it has not come within "
+                    f"{VARIABLE}, or MASTER_ADDR is not its node's"
                 ) from error
         time.sleep(BETWEEN_LOOKS_S)
 
@@ -183,23 +176,21 @@ def read_slurm_environment() -> None:
             "bash tools/slurm_train.sh PARTITION JOB_NAME CONFIG"
         )
     tasks = _number("SLURM_NTASKS", 1, 10**6)
-    _number("SLURM_PROCID", 0, tasks - 1)
-    _number("SLURM_LOCALID", 0, tasks - 1)
     for name, slurm_name in SLURM_NAMES.items():
+        _number(slurm_name, 0, tasks if name == "WORLD_SIZE" else tasks - 1)
         os.environ[name] = os.environ[slurm_name]
     if "MASTER_ADDR" not in os.environ:
         os.environ["MASTER_ADDR"] = first_node(os.environ[node_list], node_list)
-    port = next((name for name in ("MASTER_PORT", "PORT") if name in os.environ), None)
-    job = _number("SLURM_JOB_ID", 0, 10**12, default="0")
-    number = _number(port, 1, 65535) if port else 20000 + job % 10000
-    os.environ["MASTER_PORT"] = str(number)
+    chosen = next((name for name in ("MASTER_PORT", "PORT") if name in os.environ), None)
+    job = _number("SLURM_JOB_ID", 0, 10**12) if "SLURM_JOB_ID" in os.environ else 0
+    port = _number(chosen, 1, 65535) if chosen else 20000 + job % 10000
+    os.environ["MASTER_PORT"] = str(port)
 
 
-def _number(name: str, least: int, most: int, default: str | None = None) -> int:
-    text = os.environ.get(name, default)
-    if text is None or not re.fullmatch(r"[0-9]{1,18}", text) or not least <= int(text) <= most:
-        tasks = f" (SLURM_NTASKS is {most + 1})" if name in NUMBERED else ""
-        raise ValueError(f"{name} is {text!r}; expected a number, {least} to {most}{tasks}")
+def _number(name: str, least: int, most: int) -> int:
+    text = os.environ[name]
+    if not re.fullmatch(r"[0-9]{1,18}", text) or not least <= int(text) <= most:
+        raise ValueError(f"{name} is {text!r}; expected a number, {least} to {most}")
     return int(text)
 
 

@@ -19,7 +19,7 @@ from mmengine.dist import get_rank, is_main_process
 from pretrain.backbone_file import read_provenance
 from pretrain.engine import launch
 from pretrain.engine.documented_names import COMMON, SEED, Name, check, fit_to_workers, together
-from pretrain.engine.stop_signals import STOP
+from pretrain.engine.stopping import STOP
 from pretrain.images.labelled_images import LabelledFiles, centre_crop, decode_once, read_splits
 from pretrain.readout.frozen_encoder import FrozenEncoder, write_random_backbone
 from pretrain.readout.knn import check_vote

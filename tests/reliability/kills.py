@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pretrain.engine.resume import LAST, last_checkpoint, read_meta
-from pretrain.engine.stop_signals import TRY_AGAIN
+from pretrain.engine.stopping import TRY_AGAIN
 from tests.reliability.files import DROPPED, GROWING, files, is_partial, meanings
 from tests.reliability.places import EVERY_1, PLACES, Place
 from tests.reliability.session import Moment, Session, Writes

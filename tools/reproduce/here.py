@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from pretrain.engine.parent_death import end_with_the_parent
-from pretrain.engine.stop_signals import TRY_AGAIN
+from pretrain.engine.stopping import TRY_AGAIN, end_with_the_parent
 from results.plan.planned_run import Run
 from tools.reproduce.state import FAILED, LOG, Place, locked, state, what_to_do
 
@@ -96,7 +95,7 @@ def call(command: list[str], output: int, lock: int) -> int:
         stdout=output,
         stderr=subprocess.STDOUT,
         pass_fds=[lock],
-        preexec_fn=end_with_the_parent(os.getpid(), signal.SIGTERM),  # a trainer saves
+        preexec_fn=end_with_the_parent(signal.SIGTERM),  # a trainer saves
     ) as process:
         try:
             return process.wait()

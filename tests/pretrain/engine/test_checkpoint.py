@@ -18,7 +18,7 @@ from mmengine.config import Config
 from pretrain.engine import launch
 from pretrain.engine.atomic_files import AtomicFiles, AtomicRunner
 from pretrain.engine.checkpoint import AtomicCheckpoint
-from pretrain.engine.stop_signals import STOP
+from pretrain.engine.stopping import STOP
 from pretrain.engine.watchdog import Watchdog
 from results.record.files import NotWritten, remove_partials
 from tests.helpers import toy_training as toy
@@ -181,7 +181,7 @@ def test_a_run_on_a_full_disk_ends_with_one_true_line(name, advice, tmp_path, mo
     cfg.experiment_name = f"full{next(toy.COUNT)}"
     fill_up(monkeypatch, name)
     with pytest.raises(SystemExit, match=rf"^error: cannot write {tmp_path}/\S*{name}: ") as error:
-        launch.train(cfg, Watchdog(None, 0, 1, 600))
+        launch.train(cfg, Watchdog(0, 1, 600))
     assert re.search(advice, error.value.code), error.value.code
     assert error.value.code.count("--resume") == advice.count("--resume")
     assert "Traceback" not in capfd.readouterr().err

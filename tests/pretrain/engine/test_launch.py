@@ -21,6 +21,6 @@ def test_the_configs_have_the_guards(name):
 def test_a_run_has_the_hooks_of_its_config_and_no_others(tmp_path, monkeypatch):
     found = []
     monkeypatch.setattr(AtomicRunner, "train", lambda self: found.extend(self.hooks))
-    launch.train(toy.config(tmp_path, experiment_name="hooks"), Watchdog(None, 0, 1, 600))
+    launch.train(toy.config(tmp_path, experiment_name="hooks"), Watchdog(0, 1, 600))
     named = {"AtomicCheckpoint", "Diary", "PlainCheckpoint"}
     assert {type(hook).__name__ for hook in found} == MMENGINES | named | {"ParamSchedulerHook"}

@@ -5,12 +5,13 @@ import os
 import re
 import signal
 import subprocess
+import time
 
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from pretrain.engine.loaders import leave_signals_to_the_run, worker_fault
+from pretrain.engine.loaders import guard_workers, leave_signals_to_the_run, worker_fault
 
 NO_ROOM = "unable to write to file </torch_1_2>: No space left on device (28)"
 
@@ -30,8 +31,10 @@ class Samples(torch.utils.data.Dataset):
         return 4
 
     def __getitem__(self, index):
-        if self.how in ("KILL", "TERM", "BUS"):
+        if self.how in ("KILL", "BUS", "STOP"):
             os.kill(os.getpid(), signal.Signals[f"SIG{self.how}"])
+        if self.how == "hangs":
+            time.sleep(600)
         if self.how == "exits":
             os._exit(3)
         if self.how == "raises":
@@ -47,8 +50,9 @@ def collate(samples):
 
 def fault(how):
     loader = DataLoader(
-        Samples(how), num_workers=1, collate_fn=collate, worker_init_fn=leave_signals_to_the_run
-    )
+        Samples(how), num_workers=1, collate_fn=collate, worker_init_fn=leave_signals_to_the_run,
+        timeout=0.9 if how in ("STOP", "hangs") else 0,
+    )  # fmt: skip
     with pytest.raises(RuntimeError) as raised:
         list(loader)
     told = worker_fault(raised.value)
@@ -71,10 +75,15 @@ def test_a_signal_to_all_leaves_the_workers_to_the_run():
     ("how", "words"),
     [
         ("KILL", r"loader worker \(process \d+\) is killed by signal: Killed; .* fewer workers"),
+        (
+            "STOP",
+            r"no batch within 0\.9 of COLLECTIVE_TIMEOUT: loader worker \(process \d+\) is",
+        ),
+        ("hangs", r"no batch within .*: the loader's workers are too slow or hang; set COLLECTIVE"),
         ("exits", r"loader worker \(process \d+\) exited unexpectedly.*; .*num_workers=N"),
     ],
 )
-def test_a_worker_that_dies_is_named(how, words):
+def test_a_worker_that_dies_or_hangs_is_named(how, words):
     assert re.match(words, fault(how))
 
 
@@ -90,3 +99,11 @@ def test_shared_memory_that_is_used_up_is_named_with_what_mends_it(how):
 
 def test_another_fault_is_no_fault_of_the_worker():
     assert fault("another fault") == ""
+
+
+def test_the_time_for_a_batch_is_the_loaders_own_only_with_workers(monkeypatch):
+    monkeypatch.setenv("COLLECTIVE_TIMEOUT", "100")
+    loaders = [{"num_workers": 2}, {"num_workers": 0}]
+    for loader in loaders:
+        guard_workers(loader)
+    assert [loader.get("timeout") for loader in loaders] == [90.0, None]

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 
 from pretrain.engine import refresh
 from pretrain.engine.refresh import refresh_tables
-from tests.helpers.places import ROOT
 from tests.helpers.run_records import make_record
 
 CALL = """
@@ -141,22 +139,3 @@ def test_a_fault_is_told_and_not_raised(runs, monkeypatch, capsys):
     monkeypatch.setenv("REFRESH_TABLES", "/proc/nowhere")
     refresh_tables(runs / "a")
     assert "the tables in /proc/nowhere are not up to date: " in capsys.readouterr().out
-
-
-def test_a_training_leaves_tables_beside_it(coco, tmp_path):
-    """tools/pretrain.sh, without a word about tables."""
-    environment = {k: v for k, v in os.environ.items() if k != "REFRESH_TABLES"}
-    options = [
-        "epochs=1", "warmup_epochs=0", "global_batch_size=8", f"data_root={coco}/train2017",
-        "train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False",
-        "train_dataloader.dataset.augmentation.size=32", "custom_hooks.0.interval=1",
-    ]  # fmt: skip
-    config = ["configs/demo/pretrain_loco.py", "1", "--work-dir", str(tmp_path / "loco")]
-    ended = subprocess.run(
-        ["bash", "tools/pretrain.sh", *config, "--cfg-options", *options],
-        cwd=ROOT, capture_output=True, text=True,
-        env={**environment, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    report = (tmp_path / "tables/report.html").read_text()
-    assert "LoCo" in report and "data:image/png;base64," in report

@@ -359,9 +359,9 @@ def test_no_worker_outlives_a_killed_run(tmp_path):
 import os, signal, sys, time
 from pathlib import Path
 from pretrain.engine.launch import lock_folder
-from pretrain.engine.parent_death import end_children_with_this_process
+from pretrain.engine.stopping import end_with_the_parent
 lock = lock_folder(Path({str(tmp_path)!r}))
-end_children_with_this_process()
+os.register_at_fork(after_in_child=end_with_the_parent())
 if os.fork() == 0:
     time.sleep(600)
 os.kill(os.getpid(), signal.SIGKILL)

@@ -3,15 +3,15 @@
 import os
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
-import torch
 
+from pretrain.engine.launch import argument_parser, main
 from pretrain.engine.same_run import differences, facts_of, settle
+from pretrain.train import NAMES, prepare
+from tests.helpers.commands import CONFIG, OPTIONS
+from tests.helpers.places import ROOT
 from tests.helpers.two_processes import in_two_processes
-from tests.pretrain.engine.test_launch_commands import OPTIONS, ROOT, free_port
 
 DIGESTS = ["0123456789abcdef" * 4, "fedcba9876543210" * 4]
 
@@ -92,34 +92,26 @@ def test_two_processes_go_on_together_or_not_at_all(tmp_path):
     assert re.fullmatch(r"no folder of training images at x on rank 1 \(\S+\)", fault)
 
 
-@pytest.mark.skipif(
-    torch.cuda.is_available(),
-    reason="a machine without GPUs",
-)
-def test_the_command_with_another_seed_and_an_image_less(coco, tmp_path):
+def test_a_pretraining_with_another_seed_and_an_image_less(coco, tmp_path):
     """As on two nodes, each with its own disk and its own idea of the command."""
     shutil.copytree(coco / "train2017", tmp_path / "1" / "train2017")
     next(iter(sorted((tmp_path / "1" / "train2017").iterdir()))).unlink()
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / "train2017").symlink_to(coco / "train2017")
-    port = str(free_port())
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "pretrain.train", str(ROOT / "configs/demo/pretrain_loco.py"),
-             "--launcher", "pytorch", "--work-dir", str(tmp_path / "run"), *OPTIONS,
-             "data_root=train2017", f"seed={rank}"],
-            cwd=tmp_path / str(rank), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
-                 "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1",
-                 "PYTHONPATH": str(ROOT)},
-        )
-        for rank in (0, 1)
-    ]  # fmt: skip
-    told = [process.communicate(timeout=900)[1] for process in started]
-    assert [process.returncode for process in started] == [1, 1], told
-    error = told[0][told[0].index("error: ") :]
-    assert re.search(r"\n  config seed: 0 on rank 0 \(\S+\), 1 on rank 1 \(", error)
+    words = [str(ROOT / CONFIG), "--launcher", "pytorch", "--work-dir", str(tmp_path / "run")]
+
+    def work(rank):
+        os.chdir(tmp_path / str(rank))
+        options = [*OPTIONS, "data_root=train2017", f"seed={rank}"]
+        with pytest.raises(SystemExit) as end:
+            main("", prepare, NAMES, argument_parser("").parse_args([*words, *options]))
+        print("ends with", end.value.code)
+
+    first, second = in_two_processes(work, tmp_path, meet=False)
+    assert "ends with error: the 2 processes would not compute the same run" in first
+    assert second.endswith("ends with 1\n") and "error" not in second
+    assert re.search(r"\n  config seed: 0 on rank 0 \(\S+\), 1 on rank 1 \(", first)
     assert re.search(
-        r"\n  config dataset.fingerprint: [0-9a-f]{12} on rank 0 .*, [0-9a-f]{12} on rank 1", error
+        r"\n  config dataset.fingerprint: [0-9a-f]{12} on rank 0 .*, [0-9a-f]{12} on rank 1", first
     )
     assert not (tmp_path / "run").exists()

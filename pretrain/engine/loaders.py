@@ -14,6 +14,7 @@ import threading
 import traceback
 from multiprocessing.queues import Queue
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any
 
 from mmengine.registry import FUNCTIONS
@@ -79,7 +80,8 @@ def worker_fault(error: BaseException) -> str:
     named = f"loader worker (process {died[1]})" if died else "a loader worker"
     if any(words in text for words in NO_ROOM):
         return (
-            f"{named} found no room in {SHARED}{_free()}; set fewer workers with {FEWER} (0: "
+            f"{named} found no room in {SHARED} ({disk_usage(SHARED).free / 2**20:.0f} MiB of "
+            f"{disk_usage(SHARED).total / 2**20:.0f} free); set fewer workers with {FEWER} (0: "
             "none, which needs no room), or give a container more with docker's --shm-size=8g"
         )
     if died is None:
@@ -90,6 +92,7 @@ def worker_fault(error: BaseException) -> str:
 def _kill_stopped_workers() -> str:
     """What keeps the workers of this process, in words."""
     stopped = []
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's would raise here
     for child in multiprocessing.active_children():
         if Path(f"/proc/{child.pid}/stat").read_text().rpartition(") ")[2].startswith("T"):
             stopped.append(str(child.pid))
@@ -97,9 +100,3 @@ def _kill_stopped_workers() -> str:
     if stopped:
         return f"loader worker (process {', '.join(stopped)}) is stopped"
     return f"the loader's workers are too slow or hang; set {VARIABLE}=SECONDS to wait longer"
-
-
-def _free() -> str:
-    room = os.statvfs(SHARED)
-    free, size = room.f_bavail * room.f_frsize / 2**20, room.f_blocks * room.f_frsize / 2**20
-    return f" ({free:.0f} MiB of {size:.0f} free)"

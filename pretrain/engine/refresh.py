@@ -4,7 +4,6 @@ The launchers ask for it: ``REFRESH_TABLES`` in the environment is 0 for no, 1 f
 ``tables`` beside the run's own, or names another folder; 1 is their default.
 """
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from results.record.run_record import FILE_NAME
 
 VARIABLE = "REFRESH_TABLES"
 INPUTS = (f"*/{FILE_NAME}", "*/footprint*.json")  # nothing deeper: data may lie there too
-LONGEST_SECONDS = 600  # ten thousand records take a few
+LONGEST_S = 600  # ten thousand records take a few
 
 
 def refresh_tables(work_dir: Path) -> None:
@@ -35,8 +34,11 @@ def refresh_tables(work_dir: Path) -> None:
             _refresh(sorted(path for pattern in INPUTS for path in beside.glob(pattern)), out)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         _, _, told = (getattr(error, "stderr", None) or str(error)).strip().rpartition("\n")
-        mend = f"write them with: python -m results {beside} --out {out}"
-        print(f"the tables in {out} are not up to date: {told}; {mend}", flush=True)
+        print(
+            f"the tables in {out} are not up to date: {told}; write them with: python -m results "
+            f"{beside} --out {out}",
+            flush=True,
+        )
 
 
 def _refresh(files: list[Path], out: Path) -> None:
@@ -50,17 +52,13 @@ def _refresh(files: list[Path], out: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         check=True,
-        timeout=LONGEST_SECONDS,
+        timeout=LONGEST_S,
     )
     write_atomically(refreshed, now.encode())
     print(f"wrote the tables of {len(files)} runs in {out}", flush=True)
 
 
 def _seen(files: list[Path]) -> str:
-    """A digest of which files there are, and as they are now; whatever a clock says."""
-    digest = hashlib.sha256()
-    for file in files:
-        found = file.stat()
-        times = (found.st_mtime_ns, found.st_ctime_ns)
-        digest.update(f"{file}\0{found.st_ino} {found.st_size} {times}\n".encode(errors="replace"))
-    return digest.hexdigest()
+    """Which files there are, and as they are now; whatever a clock says."""
+    stats = [(str(file), file.stat()) for file in files]
+    return repr([(n, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for n, s in stats])

@@ -11,10 +11,11 @@ from mmengine.dist import all_gather_object
 
 from pretrain.engine.resume import what_counts
 from results.record.environment import package_versions
+from results.record.text import some_of
 
 PACKAGES = ("pretrain", "transfer", "results")
-SHOWN = 10  # differences in one message
-LONGEST = 60  # characters of a value
+MAX_DIFFERENCES = 10  # in one message
+MAX_VALUE = 60  # characters
 Facts = dict[str, str]
 
 
@@ -38,12 +39,13 @@ def settle(attempt: Callable[[], Facts]) -> None:
     faults = [fault for _, fault, _ in found]
     if any(faults):
         alike = len(set(faults)) == 1
-        raise ValueError(faults[0] if alike else "; ".join(_by_value(faults, hosts)))
+        raise ValueError(faults[0] if alike else "; ".join(who_has_what(faults, hosts)))
     if differing := differences([facts for _, _, facts in found], hosts):
-        more = [f"and {len(differing) - SHOWN} more"] if len(differing) > SHOWN else []
+        more = [f"and {len(differing) - MAX_DIFFERENCES} more"] * (len(differing) > MAX_DIFFERENCES)
         raise ValueError(
             f"the {len(found)} processes would not compute the same run; give them the same "
-            "config, data, code and packages:\n  " + "\n  ".join([*differing[:SHOWN], *more])
+            "config, data, code and packages:\n  "
+            + "\n  ".join([*differing[:MAX_DIFFERENCES], *more])
         )
 
 
@@ -61,10 +63,12 @@ def differences(facts: Sequence[Facts], hosts: Sequence[str]) -> list[str]:
         facts: by rank.
         hosts: by rank.
     """
-    names = sorted({name for some in facts for name in some})
-    values = {name: [some.get(name, "nothing") for some in facts] for name in names}
+    values = {
+        name: [short(found.get(name, "nothing")) for found in facts]
+        for name in sorted({name for found in facts for name in found})
+    }
     return [
-        f"{name}: {', '.join(_by_value([_short(value) for value in found], hosts))}"
+        f"{name}: {', '.join(who_has_what(found, hosts))}"
         for name, found in values.items()
         if len(set(found)) > 1
     ]
@@ -77,39 +81,27 @@ def facts_of(config: str) -> Facts:
         config: from :func:`pretrain.engine.launch.config_text`.
     """
     root = Path(__file__).resolve().parents[2]
-    sources = sorted(path for name in PACKAGES for path in (root / name).rglob("*.py"))
-    return {
-        **{f"config {name}": str(value) for name, value in what_counts(json.loads(config)).items()},
-        **{
-            f"code {path.relative_to(root)}": hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sources
-        },
-        **{f"package {name}": version for name, version in package_versions().items()},
-    }
+    facts = {f"config {name}": str(v) for name, v in what_counts(json.loads(config)).items()}
+    facts |= {f"package {name}": version for name, version in package_versions().items()}
+    for path in sorted(path for name in PACKAGES for path in (root / name).rglob("*.py")):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        facts[f"code {path.relative_to(root)}"] = digest
+    return facts
 
 
-def _by_value(values: Sequence[str], hosts: Sequence[str]) -> list[str]:
-    """``VALUE on rank 1 (host)`` for every value but "", that of most ranks first."""
-    ranks: dict[str, list[int]] = defaultdict(list)
+def who_has_what(values: Sequence[str], hosts: Sequence[str]) -> list[str]:
+    """``VALUE on rank 1 (host)`` for every value but "", that of most ranks last."""
+    ranks: dict[str, list[str]] = defaultdict(list)
     for rank, value in enumerate(values):
-        ranks[value].append(rank)
-    return [
-        f"{value} on {_named(who, hosts)}"
-        for value, who in sorted(ranks.items(), key=lambda item: -len(item[1]))
-        if value
-    ]
+        ranks[value].append(f"rank {rank} ({hosts[rank]})")
+    rarest_first = sorted(ranks.items(), key=lambda item: len(item[1]))
+    return [f"{value} on {some_of(who)}" for value, who in rarest_first if value]
 
 
-def _named(ranks: Sequence[int], hosts: Sequence[str]) -> str:
-    if len(ranks) > 3:
-        return f"ranks {ranks[0]}, {ranks[1]}, ... {ranks[-1]}"
-    return " and ".join(f"rank {rank} ({hosts[rank]})" for rank in ranks)
-
-
-def _short(value: str) -> str:
+def short(value: str) -> str:
     """A digest by its first 12 digits, another long value by its beginning and a digest."""
     if len(value) == 64 and set(value) <= set("0123456789abcdef"):
         return value[:12]
-    if len(value) <= LONGEST:
+    if len(value) <= MAX_VALUE:
         return value
-    return f"{value[:LONGEST]}... ({hashlib.sha256(value.encode()).hexdigest()[:8]})"
+    return f"{value[:MAX_VALUE]}... ({hashlib.sha256(value.encode()).hexdigest()[:8]})"

@@ -1,6 +1,7 @@
 """A loader's worker that dies or finds no shared memory is told in one line."""
 
 import gc
+import multiprocessing
 import os
 import re
 import signal
@@ -55,9 +56,15 @@ def fault(how):
     )  # fmt: skip
     with pytest.raises(RuntimeError) as raised:
         list(loader)
+    handler = signal.getsignal(signal.SIGCHLD)  # torch sets it once
     told = worker_fault(raised.value)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for worker in multiprocessing.active_children():
+        worker.kill()  # torch would wait for it, and tell the next test of it
+        worker.join()
     del raised, loader
-    gc.collect()  # torch would tell the next test of this loader's worker
+    gc.collect()
+    signal.signal(signal.SIGCHLD, handler)
     return told
 
 

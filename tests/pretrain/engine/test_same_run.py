@@ -1,5 +1,6 @@
 """Processes with another config, other data, code or packages refuse to start together."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -16,40 +17,31 @@ from tests.helpers.two_processes import in_two_processes
 DIGESTS = ["0123456789abcdef" * 4, "fedcba9876543210" * 4]
 
 
-def test_what_differs_is_named_with_both_values():
-    """In two of five processes or one; the value of most stands first."""
+def test_what_counts_is_compared_and_where_data_lie_is_not():
     config = '{"optimizer": {"lr": 0.1}, "hooks": [{"type": "A"}, {"n": 1}], "k": [1, 2]'
-    config += f', "dataset": {{"root": "/a", "fingerprint": "{DIGESTS[0]}"}}}}'
-    facts = [facts_of(config) for _ in range(5)]
-    assert {
-        "config optimizer.lr": "0.1",
-        "config hooks.1.n": "1",
-        "config k": "[1, 2]",
-    }.items() <= (facts[0].items())
-    assert facts[0]["package torch"] and facts[0]["config dataset.fingerprint"] == DIGESTS[0]
-    assert "config dataset.root" not in facts[0]  # where data lie may differ
+    facts = facts_of(f'{config}, "dataset": {{"root": "/a", "fingerprint": "{DIGESTS[0]}"}}}}')
+    expected = {"optimizer.lr": "0.1", "hooks.1.n": "1", "k": "[1, 2]",
+                "dataset.fingerprint": DIGESTS[0]}  # fmt: skip
+    assert {f"config {name}": value for name, value in expected.items()}.items() <= facts.items()
+    assert facts["package torch"] and "config dataset.root" not in facts
+    source = (ROOT / "pretrain/losses/info_nce.py").read_bytes()
+    assert facts["code pretrain/losses/info_nce.py"] == hashlib.sha256(source).hexdigest()
+
+
+def test_what_differs_is_named_with_all_values():
+    """Of five processes; the rarest value stands first."""
+    facts = [{"lr": "0.1", "data": DIGESTS[0], "torch": "2.1", "k": "9"} for _ in range(5)]
     assert differences(facts, "abcde") == []
-    facts[3]["config optimizer.lr"] = "0.2"
-    facts[3]["config dataset.fingerprint"] = DIGESTS[1]
-    facts[1]["code pretrain/losses/info_nce.py"] = DIGESTS[1]
-    del facts[1]["package torch"], facts[2]["package torch"]
-    facts[4]["config k"] = "9" * 100
-    ours = facts[0]["code pretrain/losses/info_nce.py"][:12]
-    torchs = facts[0]["package torch"]
-    found = differences(facts, "abcde")
-    assert found == [
-        f"code pretrain/losses/info_nce.py: {ours} on ranks 0, 2, ... 4, "
-        "fedcba987654 on rank 1 (b)",
-        "config dataset.fingerprint: 0123456789ab on ranks 0, 1, ... 4, fedcba987654 on rank 3 (d)",
-        found[2],
-        "config optimizer.lr: 0.1 on ranks 0, 1, ... 4, 0.2 on rank 3 (d)",
-        f"package torch: {torchs} on rank 0 (a) and rank 3 (d) and rank 4 (e), "
-        "nothing on rank 1 (b) and rank 2 (c)",
-    ]
-    assert re.fullmatch(
-        r"config k: \[1, 2\] on ranks 0, 1, \.\.\. 3, 9{60}\.\.\. \([0-9a-f]{8}\) on rank 4 \(e\)",
-        found[2],
-    )
+    facts[3] |= {"lr": "0.2", "data": DIGESTS[1]}
+    facts[4]["k"] = "9" * 100
+    del facts[1]["torch"], facts[2]["torch"]
+    data, k, lr, torch = differences(facts, "abcde")
+    most = "rank 0 (a), rank 1 (b), rank 2 (c), rank 4 (e)"
+    assert data == f"data: fedcba987654 on rank 3 (d), 0123456789ab on {most}"
+    assert lr == f"lr: 0.2 on rank 3 (d), 0.1 on {most}"
+    assert torch == "torch: nothing on rank 1 (b), rank 2 (c), " \
+                    "2.1 on rank 0 (a), rank 3 (d), rank 4 (e)"  # fmt: skip
+    assert re.match(r"k: 9{60}\.\.\. \([0-9a-f]{8}\) on rank 4 \(e\), 9 on rank 0 \(a\), ", k)
 
 
 def said(facts):

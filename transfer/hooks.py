@@ -176,7 +176,7 @@ class TransferRecord(RecordHook):
                 "".join(cfg.dataset.fingerprints).encode()
             ).hexdigest(),
             "protocol": cfg.protocol.name,
-            "deviations": deviations(cfg.protocol.states, found(runner)),
+            "deviations": deviations(cfg.protocol.states, what_ran(runner)),
             "split": cfg.dataset.get("split"),
             "backbone": backbone,
             "settings": settings,
@@ -201,7 +201,7 @@ class TransferRecord(RecordHook):
             write_atomically(folder / SPLIT_IDS, drawn.read_bytes())
         return {
             "deviations": (
-                *deviations(cfg.protocol.states, found(runner)),
+                *deviations(cfg.protocol.states, what_ran(runner)),
                 *incomplete(**self._evaluated),
             ),
             "metrics": self._metrics,
@@ -211,7 +211,7 @@ class TransferRecord(RecordHook):
         }
 
 
-def found(runner: Runner) -> dict[str, Any]:
+def what_ran(runner: Runner) -> dict[str, Any]:
     """What a run did, under the names that protocols use."""
     cfg = runner.cfg
     pipeline = cfg.train_dataloader.dataset.get("dataset", cfg.train_dataloader.dataset).pipeline

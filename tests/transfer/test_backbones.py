@@ -1,31 +1,20 @@
-"""The encoders under mmdetection's Mask R-CNN: what goes into the FPN, and what lies where."""
+"""The encoders under Mask R-CNN: frozen, folded, in a checkpoint; and what lies where over them."""
 
 import copy
-import re
 from fractions import Fraction
 from functools import cache
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.registry import MODELS, TASK_UTILS
-from mmdet.structures import DetDataSample
-from mmdet.structures.mask import BitmapMasks
 from mmdet.utils import register_all_modules
-from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
-from mmengine.structures import InstanceData
 from torch import nn
 
+from pretrain.backbone_file import load_backbone
 from pretrain.encoders import build_encoder
-from results.record.protocol import deviations
-from results.tables.load import load_records
-from results.tables.paper import TABLE2
-from results.tables.tables import transfer_tables
-from tests.helpers.run_records import make_record, write_records
-from transfer.hooks import found, frozen_digests
+from tests.helpers.detectors import read
+from transfer.backbones import TransferBackbone, fold_norms
 
 register_all_modules()
 
@@ -34,10 +23,15 @@ DETECTORS = {  # the leaf of each encoder, and the small encoder of the same kin
     "shufflenetv2_50": ("configs/mask_rcnn_loco_sh50_frozen.py", "shufflenetv2_tiny"),
     "presnet50": ("configs/mask_rcnn_loco_pr50_frozen.py", "presnet_tiny"),
 }
+TINY = [tiny for _, tiny in DETECTORS.values()]
+KINDS = [  # all others are like one of them, see test_configs.py
+    *(f"configs/mask_rcnn_loco_{kind}.py" for kind in (
+        "r50_frozen", "sh50_frozen", "pr50_frozen", "r50_coco1k", "r50_frozen_cityscapes",
+        "sh50_frozen_cityscapes",
+    )),
+    *(f"configs/demo/mask_rcnn_{kind}.py" for kind in ("loco", "loco_cityscapes", "scenes20")),
+]  # fmt: skip
 SIDE = 1344  # px, a multiple of 32 and of 56
-CONFIGS = sorted(str(p) for p in Path("configs").rglob("mask_rcnn_*.py") if "_base_" not in p.parts)
-FROZEN_1X = sorted(str(p) for p in Path("configs").glob("mask_rcnn_*_frozen.py"))
-read = cache(Config.fromfile)
 
 
 def detector_config(encoder):
@@ -55,10 +49,127 @@ def on_meta(name):
         return build_encoder(name)
 
 
+def lively(encoder: nn.Module) -> nn.Module:
+    """Norm statistics and parameters that a fold could get wrong."""
+    torch.manual_seed(0)
+    for module in encoder.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+            nn.init.normal_(module.running_mean, std=0.3)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    return encoder.eval()
+
+
+# ---- features ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stages", [(0, 1, 2, 3), (1, 3)])
+def test_features_are_the_encoders_bit_for_bit(backbone_file, stages):
+    backbone = TransferBackbone("resnet_tiny", str(backbone_file), 4, stages, exact=True)
+    encoder = build_encoder("resnet_tiny").eval()
+    load_backbone(encoder, backbone_file)
+    images = torch.randn(2, 3, 64, 96)
+    backbone.train()  # frozen: eval all the same
+    with torch.no_grad():
+        expected = encoder(images)
+    for found, stage in zip(backbone(images), stages, strict=True):
+        assert torch.equal(found, expected[stage])
+
+
+@pytest.mark.parametrize("frozen_stages", range(5))
+def test_what_is_frozen(frozen_stages):
+    backbone = TransferBackbone("resnet_tiny", frozen_stages=frozen_stages, exact=True).train()
+    prefixes = [("conv1", "bn1", "layer1"), ("layer2",), ("layer3",), ("layer4",)]
+    frozen = tuple(p for stage in prefixes[:frozen_stages] for p in stage)
+    for name, parameter in backbone.encoder.named_parameters():
+        assert parameter.requires_grad != name.startswith(frozen) if frozen else True, name
+    for name, module in backbone.encoder.named_modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.training != (bool(frozen) and name.startswith(frozen)), name
+    features = backbone(torch.randn(2, 3, 64, 64))
+    assert [f.requires_grad for f in features] == [k >= frozen_stages for k in range(4)]
+    expected = {n for n in backbone.encoder.state_dict() if frozen and n.startswith(frozen)}
+    assert {name for name, _ in backbone.frozen_tensors()} == expected
+
+
+def test_stages_that_do_not_exist_are_refused():
+    message = "stages res2, res3, res4, res5: frozen_stages must be 0 to 4"
+    with pytest.raises(ValueError, match=message):
+        TransferBackbone("resnet_tiny", frozen_stages=5)
+
+
+# ---- folded norms --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_folded_norms_leave_the_features(name):
+    encoder = lively(build_encoder(name)).double()
+    images = torch.randn(2, 3, 64, 96, dtype=torch.float64)
+    with torch.no_grad():
+        expected = encoder(images)
+        fold_norms(encoder, [encoder])
+        found = encoder(images)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in encoder.modules())
+    for a, b in zip(found, expected, strict=True):
+        assert (a - b).norm() <= 1e-12 * b.norm()
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_backbone_of_a_detector_agrees_with_the_encoder(name):
+    stages = len(build_encoder(name).stage_names)
+    backbones = []
+    for exact in (False, True):
+        torch.manual_seed(1)
+        backbones.append(TransferBackbone(name, frozen_stages=stages, exact=exact))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in backbones[0].modules())
+    images = torch.randn(1, 3, 112, 112)
+    for a, b in zip(*(backbone(images) for backbone in backbones), strict=True):
+        assert a.is_contiguous()
+        assert (a - b).norm() <= 1e-5 * b.norm()
+
+
+def test_only_frozen_stages_are_folded():
+    backbone = TransferBackbone("resnet_tiny", frozen_stages=2)
+    left = {n for n, m in backbone.encoder.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    modules = build_encoder("resnet_tiny").named_modules()
+    every = {n for n, m in modules if isinstance(m, nn.BatchNorm2d)}
+    assert left == {name for name in every if name.startswith(("layer3", "layer4"))}
+    encoder = build_encoder("resnet_tiny").train()
+    with pytest.raises(ValueError, match=r"norm bn1 of ResNet cannot be folded.*exact=True"):
+        fold_norms(encoder, [encoder])
+
+
+# ---- checkpoints ---------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_holds_what_is_trained_and_loads_strictly(backbone_file):
+    backbone = TransferBackbone("resnet_tiny", str(backbone_file), frozen_stages=3)
+    assert all(name.startswith("encoder.layer4.") for name in backbone.state_dict())
+    detector = nn.ModuleDict({"backbone": backbone, "neck": nn.Linear(2, 2)})
+    whole = copy.deepcopy(detector.state_dict())
+    assert {name for name in whole if name.startswith("backbone")} == {
+        f"backbone.{name}" for name in backbone.state_dict()
+    }
+    detector.load_state_dict(whole)
+    for name in ("backbone.encoder.layer4.0.conv1.weight", "neck.weight"):
+        with pytest.raises(RuntimeError, match=f"Missing key.*{name}"):
+            detector.load_state_dict({k: v for k, v in whole.items() if k != name})
+
+
+def test_a_random_backbone_is_in_the_checkpoint():
+    backbone = TransferBackbone("resnet_tiny", frozen_stages=4)
+    assert {"encoder.conv1.weight", "encoder.conv1.bias"} <= set(backbone.state_dict())
+    other = TransferBackbone("resnet_tiny", frozen_stages=4)
+    other.load_state_dict(backbone.state_dict())
+    images = torch.randn(1, 3, 64, 64)
+    assert torch.equal(backbone(images)[-1], other(images)[-1])
+
+
 # ---- the configs ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", CONFIGS)
+@pytest.mark.parametrize("path", KINDS)
 def test_detector_and_encoder_agree(path):
     """Channels, strides, padding follow from the encoder; anchors are as large as ResNet-50's."""
     cfg = read(path)
@@ -72,78 +183,6 @@ def test_detector_and_encoder_agree(path):
     assert anchors.base_sizes == [4, 8, 16, 32, 64]
     divisor = cfg.model.data_preprocessor.pad_size_divisor
     assert {(divisor / Fraction(stride)).denominator for stride in strides} == {1}
-
-
-@pytest.mark.parametrize("path", FROZEN_1X)
-def test_a_frozen_leaf(path):
-    """Says its command and the paper's figures, freezes everything, keeps to its own protocol."""
-    cfg, text = copy.deepcopy(read(path)), Path(path).read_text()
-    assert f"bash tools/dist_train.sh {path}" in text and "Cost: " in text
-    with torch.device("meta"):
-        backbone = MODELS.build(cfg.model.backbone)
-    assert not any(p.requires_grad for p in backbone.parameters())
-    assert {n for n, _ in backbone.frozen_tensors()} == set(backbone.encoder.state_dict())
-
-    quoted = re.findall(r"AP\^bb ([\d.]+), AP ([\d.]+)\)", text)
-    rows = TABLE2.values.query(
-        "encoder == @backbone.encoder.name and method == @cfg.method and dataset == 'coco2017'"
-    )
-    if rows.empty:
-        assert quoted == [] and "no row of the paper" in text
-    else:  # the last two are the longest pretraining's
-        assert rows["metric"].tolist()[-2:] == ["box_ap", "mask_ap"]
-        assert quoted == [tuple(str(value) for value in rows["value"].tolist()[-2:])]
-
-    cfg.dataset = {"name": "coco2017", "train_images": 118287, "val_images": 5000}
-    cfg.optim_wrapper.optimizer.lr = cfg.base_lr * cfg.global_batch_size / cfg.base_batch_size
-    runner = SimpleNamespace(cfg=cfg, max_epochs=cfg.max_epochs, max_iters=None)
-    assert deviations(cfg.protocol.states, found(runner)) == ()
-
-
-def test_every_row_of_table_2_has_its_leaf():
-    leaves = {(cfg.method, cfg.model.backbone.encoder) for cfg in map(read, FROZEN_1X)}
-    assert {row[1:3] for row in TABLE2.rows} <= leaves
-
-
-@pytest.mark.parametrize("encoder", DETECTORS)
-def test_which_cell_of_table_2_a_run_fills(encoder, tmp_path):
-    cfg = detector_config(encoder)
-    record = make_record(
-        method=cfg.method, encoder=cfg.model.backbone.encoder, protocol=cfg.protocol.name
-    )
-    records, problems = load_records([write_records(tmp_path, record)])
-    assert problems == []
-    tables = {table.name: table.cells for table in transfer_tables(records)}
-    if encoder == "presnet50":
-        assert list(tables) == ["other_frozen"]
-        return
-    filled = tables["table2"][tables["table2"]["n"] > 0]
-    assert set(filled["arch_label"]) == {{"resnet50": "R-50", "shufflenetv2_50": "Sh-50"}[encoder]}
-    assert filled[["method", "dataset", "metric"]].to_numpy().tolist() == [
-        ["loco", "coco2017", "box_ap"],
-        ["loco", "coco2017", "mask_ap"],
-    ]
-
-
-# ---- features ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("encoder", DETECTORS)
-def test_the_configs_backbone_gives_the_encoders_features_bit_for_bit(encoder):
-    torch.manual_seed(0)
-    backbone = MODELS.build({**detector_config(encoder).model.backbone, "exact": True})
-    pretrained = build_encoder(encoder).train()
-    with torch.no_grad():
-        pretrained(torch.randn(2, 3, 64, 64))  # statistics of its own
-    backbone.encoder.load_state_dict(pretrained.state_dict())
-    images = torch.randn(2, 3, 56, 112)
-    backbone.train()  # frozen: eval all the same
-    with torch.no_grad():
-        expected = pretrained.eval()(images)
-    features = backbone(images)
-    assert len(features) == 4 and not any(feature.requires_grad for feature in features)
-    for feature, stage in zip(features, out_stages(detector_config(encoder)), strict=True):
-        assert torch.equal(feature, expected[stage])
 
 
 # ---- what lies where -----------------------------------------------------------------------------
@@ -268,74 +307,3 @@ def test_presnets_pyramid_upsamples_in_place():
     for found_columns, expected, stride in zip(levels[:4], columns, strides, strict=True):
         edge = round(28 / stride)  # half a cell of each level above
         torch.testing.assert_close(found_columns[..., edge:-edge], expected[..., edge:-edge])
-
-
-# ---- the whole detector --------------------------------------------------------------------------
-
-
-def two_images():
-    """Of different sizes, each with one object; no multiples of 32 or 56."""
-    images, samples = [], []
-    for height, width in ((100, 150), (90, 165)):
-        sample = DetDataSample(
-            metainfo={
-                "img_shape": (height, width), "ori_shape": (height, width),
-                "scale_factor": (1.0, 1.0), "img_id": 0,
-            }
-        )  # fmt: skip
-        mask = torch.zeros(1, height, width, dtype=torch.uint8)
-        mask[0, 20:60, 30:80] = 1
-        sample.gt_instances = InstanceData(
-            bboxes=torch.tensor([[30.0, 20, 80, 60]]), labels=torch.tensor([1]),
-            masks=BitmapMasks(mask.numpy(), height, width),
-        )  # fmt: skip
-        images.append(torch.randint(0, 256, (3, height, width), dtype=torch.uint8))
-        samples.append(sample)
-    return {"inputs": images, "data_samples": samples}
-
-
-@pytest.mark.parametrize("encoder", DETECTORS)
-def test_one_step_and_one_prediction(encoder):
-    """The config's own detector at full width, with fewer RoIs, on two small images."""
-    cfg = detector_config(encoder)
-    few = {"nms_pre": 100, "max_per_img": 20}
-    cfg.merge_from_dict({"model.train_cfg.rpn_proposal": few, "model.test_cfg.rpn": few})
-    cfg.model.train_cfg.rcnn.sampler.num = 8
-    cfg.model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=3)
-    torch.manual_seed(0)
-    model = MODELS.build(cfg.model)
-    synced = [name for name, m in model.named_modules() if isinstance(m, nn.SyncBatchNorm)]
-    assert len(synced) == 8 + 4 + 4  # FPN, box head, mask head: section 5.2
-    model = revert_sync_batchnorm(model)
-    model.init_weights()
-    model.train()
-    before = frozen_digests(model.backbone)
-    maps = []
-    model.neck.register_forward_hook(lambda _, inputs, outputs: maps.append((inputs[0], outputs)))
-
-    batch = model.data_preprocessor(two_images(), training=True)
-    loss, _ = model.parse_losses(model(**batch, mode="loss"))
-    loss.backward()
-    assert torch.isfinite(loss)
-    assert all(p.grad is None for p in model.backbone.parameters())
-    assert frozen_digests(model.backbone) == before  # statistics too
-    without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    assert without == []
-    assert [n for n, p in model.neck.named_parameters() if not p.grad.any()] == []
-    features, levels = maps[0]
-    padded = batch["inputs"].shape[2:]
-    assert padded == ((112, 168) if encoder == "presnet50" else (128, 192))
-    for feature, level, (stride, _) in zip(
-        features, levels[:4], model.rpn_head.prior_generator.strides[:4], strict=True
-    ):
-        assert not feature.requires_grad
-        assert [side * stride for side in level.shape[2:]] == pytest.approx(padded)
-
-    model.eval()
-    with torch.no_grad():
-        samples = model.test_step(two_images())
-    for sample in samples:
-        height, width = sample.ori_shape
-        boxes = sample.pred_instances.bboxes
-        assert len(boxes) == 3 and sample.pred_instances.masks.shape == (3, height, width)
-        assert (boxes >= 0).all() and (boxes <= torch.tensor([width, height] * 2)).all()

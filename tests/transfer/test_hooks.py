@@ -1,28 +1,32 @@
-"""SyncBN of FPN and heads on two processes, without a GPU, against one (float64)."""
+"""Frozen is frozen, what a record says, and SyncBN of FPN and heads on two processes."""
 
 import copy
-from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from mmdet.evaluation import CocoMetric
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
 from mmengine.config import Config
+from mmengine.structures import InstanceData
+from PIL import Image
 from torch import nn
 
 from pretrain.step.sync_norm import synchronise_on_cpu
 from results.record.protocol import incomplete
 from results.record.run_record import RunRecord
+from tests.helpers.detectors import LOCO, as_arguments, options, read
+from transfer import train
+from transfer.backbones import TransferBackbone
+from transfer.hooks import DetectionPictures, FrozenCheck, TransferRecord, evaluated_images
 
 ROIS = (5, 3)  # regions of interest, of which each process has its own number
 
 
 def make_detector() -> nn.Module:
-    from mmdet.registry import MODELS
-    from mmdet.utils import register_all_modules
-
     register_all_modules()
     cfg = Config.fromfile("configs/demo/mask_rcnn_random.py")
     torch.manual_seed(0)
@@ -95,14 +99,13 @@ def test_fpn_and_heads_see_the_batch_of_all_processes(tmp_path):
 # ---- frozen means frozen -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("moved", ["conv1.weight", "bn1.running_mean", "bn1.num_batches_tracked"])
+@pytest.mark.parametrize(
+    "moved",
+    ["conv1.weight", "bn1.running_mean", "bn1.num_batches_tracked", "layer4.0.conv3.weight"],
+)
 def test_nothing_is_saved_beside_a_frozen_tensor_that_moved(moved):
-    """Neither a checkpoint nor, at the end, a record."""
-    from transfer.hooks import FrozenCheck
-
-    tensors = {name: torch.ones(3) for name in ("conv1.weight", "bn1.running_mean")}
-    tensors["bn1.num_batches_tracked"] = torch.tensor(5)
-    backbone = SimpleNamespace(frozen_tensors=lambda: iter(tensors.items()))
+    """By a single bit: neither a checkpoint nor, at the end, a record; nor does a resumed run."""
+    backbone = TransferBackbone("resnet_tiny", frozen_stages=4, exact=True)
     runner = SimpleNamespace(
         model=SimpleNamespace(backbone=backbone), logger=SimpleNamespace(info=lambda text: None)
     )
@@ -112,41 +115,59 @@ def test_nothing_is_saved_beside_a_frozen_tensor_that_moved(moved):
     checkpoint = {"meta": {}}
     check.before_save_checkpoint(runner, checkpoint)
     check.after_train(runner)
-    tensors[moved].add_(1)
-    with pytest.raises(RuntimeError, match=f"1 frozen tensors changed during training.*: {moved}"):
+    with torch.no_grad():
+        value = dict(backbone.frozen_tensors())[moved].view(-1)[:1]
+        value.copy_(torch.nextafter(value, value + 1) if value.is_floating_point() else value + 1)
+    message = f"1 frozen tensors changed during training.*: {moved}"
+    with pytest.raises(RuntimeError, match=message):
         check.before_save_checkpoint(runner, {"meta": {}})
-    with pytest.raises(RuntimeError, match="1 frozen tensors changed"):
+    with pytest.raises(RuntimeError, match=message):
         check.after_train(runner)
     resumed = FrozenCheck()
     resumed.before_run(runner)
     resumed.after_load_checkpoint(runner, checkpoint)
-    with pytest.raises(RuntimeError, match=moved):
+    with pytest.raises(RuntimeError, match=message):
         resumed.before_train(runner)
 
 
-# ---- images that came through the detector -------------------------------------------------------
+# ---- pictures, metrics, images that came through -------------------------------------------------
+
+
+def test_a_picture_that_cannot_be_drawn_ends_no_run(tmp_path):
+    told = []
+    runner = SimpleNamespace(
+        logger=SimpleNamespace(warning=told.append), work_dir=str(tmp_path),
+        val_dataloader=SimpleNamespace(dataset=SimpleNamespace(metainfo={"classes": ("disc",)})),
+    )  # fmt: skip
+    objects = InstanceData(
+        bboxes=torch.tensor([[1.0, 1, 9, 9]]), labels=torch.tensor([0]),
+        scores=torch.tensor([0.9]), masks=torch.ones(1, 16, 12, dtype=torch.bool),
+    )  # fmt: skip
+    sample = SimpleNamespace(img_path=str(tmp_path / "a.png"), pred_instances=objects)
+    DetectionPictures().after_val_iter(runner, 0, outputs=[sample])  # no such picture
+    Image.new("RGB", (16, 12)).save(sample.img_path)  # masks of another shape
+    DetectionPictures().after_val_iter(runner, 1, outputs=[sample])
+    Image.new("RGB", (12, 16)).save(sample.img_path)
+    DetectionPictures().after_val_iter(runner, 2, outputs=[sample])
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["002.png"]
+    (tmp_path / "a.png").write_bytes(b"no image")  # in a later validation
+    DetectionPictures().after_val_iter(runner, 2, outputs=[sample])
+    assert [words.partition(":")[0] for words in told] == [f"no picture of {sample.img_path}"] * 3
+    assert told[-1].endswith("cannot be read as an image")
+    assert list((tmp_path / "pictures").iterdir()) == []
+
+
+def test_another_metric_is_refused_before_the_training():
+    evaluator = SimpleNamespace(metrics=[CocoMetric()])
+    runner = SimpleNamespace(val_loop=SimpleNamespace(evaluator=evaluator))
+    with pytest.raises(ValueError, match=r"val_evaluator is CocoMetric, .* set its type to CocoAP"):
+        TransferRecord().before_train(runner)
 
 
 @pytest.mark.parametrize(("looked_at", "stated"), [(4, 4), (4, 0), (3, 4), (4, 60), (0, 4)])
-def test_images_that_were_not_evaluated_are_counted(coco, looked_at, stated):
+def test_images_that_were_not_evaluated_are_counted(looked_at, stated):
     """Of four that the annotations have, and of as many as the protocol states."""
-    from pycocotools import mask as rle
-    from pycocotools.coco import COCO
-
-    from transfer.hooks import evaluated_images
-    from transfer.metrics import CocoAP
-
-    path = coco / "annotations" / "instances_val2017.json"
-    metric = CocoAP(ann_file=str(path))
-    truth = COCO(str(path))
-    metric.dataset_meta = {"classes": [c["name"] for c in truth.loadCats(truth.getCatIds())]}
-    mask = rle.encode(np.asfortranarray(np.eye(128, dtype=np.uint8)))
-    for image in truth.getImgIds()[:looked_at]:
-        found = {"bboxes": torch.ones(1, 4), "labels": torch.zeros(1, dtype=torch.long)}
-        found |= {"scores": torch.ones(1), "masks": [mask]}
-        metric.process({}, [{"img_id": image, "ori_shape": (128, 128), "pred_instances": found}])
-    if looked_at:
-        metric.evaluate(looked_at)
+    metric = SimpleNamespace(evaluated_images=looked_at, annotated_images=4 if looked_at else 0)
     cfg = Config({"protocol": {"states": {"val_images": stated} if stated else {}}})
     counts = evaluated_images(cfg, metric)
     assert counts == {"evaluated": looked_at, "expected": max(4 if looked_at else 0, stated)}
@@ -159,13 +180,11 @@ def test_images_that_were_not_evaluated_are_counted(coco, looked_at, stated):
 )
 def test_another_annotation_file_of_cocos_images_is_not_coco(annotations, name, monkeypatch):
     """val2017's 36,335 objects and 446 crowds; a file that lost one is another dataset."""
-    from transfer import train
-
-    cfg = Config.fromfile("configs/mask_rcnn_loco_r50_frozen.py")
-    found = iter([(118287, 860001), (5000, annotations)])
+    cfg = copy.deepcopy(read("configs/mask_rcnn_loco_r50_frozen.py"))
+    counts = iter([(118287, 860001), (5000, annotations)])
 
     def check(cfg, dataset):
-        images, count = next(found)
+        images, count = next(counts)
         objects = SimpleNamespace(other=0)
         return SimpleNamespace(images=images, annotations=count, objects=objects, fingerprint="f")
 
@@ -175,19 +194,12 @@ def test_another_annotation_file_of_cocos_images_is_not_coco(annotations, name, 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    torch.cuda.is_available(),
-    reason="a machine without GPUs",
-)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without GPUs")
 def test_the_command_on_two_processes(coco, backbone_file, run, tmp_path):
-    done = run(
-        "tools/dist_train.sh", "configs/demo/mask_rcnn_loco.py", 2, "--work-dir", tmp_path,
-        "--cfg-options", f"data_root={coco}", f"backbone_file={backbone_file}", "max_epochs=1",
-        "train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False",
-        "val_dataloader.num_workers=0", "val_dataloader.persistent_workers=False",
-    )  # fmt: skip
+    values = as_arguments(options(coco, backbone_file))
+    done = run("tools/dist_train.sh", LOCO, 2, "--work-dir", tmp_path, *values)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    record = RunRecord.read(Path(tmp_path) / "record.json")
+    record = RunRecord.read(tmp_path / "record.json")
     assert (record.world_size, record.global_batch_size) == (2, 8)
     assert record.norm == "SyncBatchNorm over 2 processes + frozen BatchNorm"
     assert {"box_ap", "mask_ap"} <= record.metrics.keys()

@@ -175,8 +175,9 @@ def test_an_image_of_another_size_ends_the_evaluation(tmp_path):
 
 def test_only_images_that_were_looked_at_count(tmp_path):
     truth = document((1, 0, 0, 0, 50, 50), (2, 0, 0, 0, 50, 50), images=2)
-    found, _ = judged(tmp_path, truth, [sample(1, [(0, 0.9, 0, 0, 50, 50)])])
+    found, metric = judged(tmp_path, truth, [sample(1, [(0, 0.9, 0, 0, 50, 50)])])
     assert found["coco/box_ap"] == 100
+    assert (metric.evaluated_images, metric.annotated_images) == (1, 2)
 
 
 def test_all_figures_are_those_of_pycocotools(tmp_path):

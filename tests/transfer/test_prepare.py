@@ -10,7 +10,8 @@ from PIL import Image
 from tests.helpers.places import ROOT
 from tests.helpers.streets import write_pair
 from transfer import prepare
-from transfer.scenes.datasets import CATEGORIES, write_coco
+from transfer.scenes.datasets import write_coco
+from transfer.scenes.shapes import CATEGORIES
 
 
 def test_check_reports_both_splits_and_sizes_that_are_not_those_listed(tmp_path, capsys):

@@ -9,6 +9,8 @@ from mmengine.config import Config
 
 from tests.helpers.places import ROOT
 
+pytestmark = pytest.mark.slow  # three detectors of full size
+
 
 @pytest.fixture(scope="module")
 def detectors(tmp_path_factory):

@@ -7,10 +7,7 @@ SCENES is what ``python -m transfer.scenes SCENES --format coco`` wrote. Every o
 """
 
 import argparse
-import os
-import shutil
 import sys
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from PIL import Image
 
 from results.record.files import regular_file
 from transfer.data.annotations import read_annotations
+from transfer.scenes.datasets import appearing_when_complete
 
 SPLITS = {"train2017": "train", "val2017": "val"}
 LEAST_PX = 12  # of a box's shorter side
@@ -39,9 +37,7 @@ def write_crops(scenes: Path, out: Path) -> Counter[str]:
         raise ValueError(f"{out} is there already; remove it, or name another folder")
     command = f"write it with: python -m transfer.scenes {scenes} --format coco"
     found: Counter[str] = Counter()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with appearing_when_complete(out) as folder:
         for split, name in SPLITS.items():
             document, _ = read_annotations(scenes / f"annotations/instances_{split}.json", command)
             categories = {item["id"]: item["name"] for item in document["categories"]}
@@ -51,14 +47,9 @@ def write_crops(scenes: Path, out: Path) -> Counter[str]:
                     continue
                 place = f"{name}/{categories[item['category_id']]}"
                 (folder / place).mkdir(parents=True, exist_ok=True)
-                crop(files[item["image_id"]], item["bbox"]).save(
-                    folder / place / f"{item['id']}.png"
-                )
+                picture = crop(files[item["image_id"]], item["bbox"])
+                picture.save(folder / place / f"{item['id']}.png")
                 found[place] += 1
-        folder.chmod(0o755)  # mkdtemp's is private
-        os.replace(folder, out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return found
 
 
@@ -87,9 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, FileNotFoundError) as error:
         print(f"transfer.scenes.crops: {error}", file=sys.stderr)
         return 2
-    print(
-        f"{options.out}: " + ", ".join(f"{count} {name}" for name, count in sorted(found.items()))
-    )
+    counts = (f"{count} {name}" for name, count in sorted(found.items()))
+    print(f"{options.out}: " + ", ".join(counts))
     return 0
 
 

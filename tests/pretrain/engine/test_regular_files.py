@@ -65,7 +65,7 @@ READERS = {
     "ids of a split": lambda path: _read_ids_file(
         path.rename(path.with_name("split.ids.json")).with_name("split.json"), ""
     ),
-    "card of scenes": lambda path: scenes._finished(
+    "card of scenes": lambda path: scenes.finished_scenes(
         path.rename(path.with_name(scenes.CARD)).parent, {}
     ),
     "scene": lambda path: crop(path, [0, 0, 1, 1]),

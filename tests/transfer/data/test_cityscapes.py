@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 from tests.helpers.streets import write_pair
 from transfer.data import cityscapes
 from transfer.scenes import datasets as scenes
+from transfer.scenes.drawing import draw_scene
 
 def slowly(path):
     """{(label id, crowd, pixels)} of one instanceIds file, pixel by pixel."""
@@ -81,7 +82,7 @@ def test_drawn_cityscapes_scenes_convert_to_the_drawn_objects(tmp_path):
     document = json.loads(cityscapes.annotation_file(root, "val").read_text())
     expected = []
     for index in range(1, 5):
-        instances = scenes.draw_scene(2, index, (96, 64), "val").instances
+        instances = draw_scene(2, index, (96, 64), "val").instances
         crowds = [i for i in instances if i.crowd]
         assert len({i.category for i in crowds}) == len(crowds)
         expected += [(index, int(i.crowd), int(i.visible.sum())) for i in instances]

@@ -11,6 +11,7 @@ import pytest
 
 from transfer.data.dataset_check import Objects, check_coco
 from transfer.scenes import datasets as scenes
+from transfer.scenes.shapes import CATEGORIES
 
 ANNOTATIONS = "annotations/instances_train2017.json"
 
@@ -43,13 +44,13 @@ def edit(root, change):
 
 def test_the_summary_counts_what_the_file_holds(coco_root):
     content = (coco_root / ANNOTATIONS).read_bytes()
-    summary = check(coco_root, categories=scenes.CATEGORIES)
+    summary = check(coco_root, categories=CATEGORIES)
     assert summary.images == 8
     assert summary.annotations == content.count(b'"image_id"')
     crowds = content.count(b'"iscrowd": 1')
     assert summary.objects == Objects(summary.annotations - crowds, crowds, 0, 0, 0)
     assert summary.images_left == 8
-    assert summary.categories == scenes.CATEGORIES
+    assert summary.categories == CATEGORIES
     assert summary.fingerprint == hashlib.sha256(content).hexdigest()
     assert gc.isenabled()
 
@@ -157,7 +158,7 @@ def test_other_categories_are_listed(coco_root):
 
 
 def test_categories_in_another_order_would_swap_labels_and_are_refused(coco_root):
-    first, second, *rest = scenes.CATEGORIES
+    first, second, *rest = CATEGORIES
     for wanted in ((second, first, *rest), (second, first)):
         with pytest.raises(ValueError, match=rf"another order: number 1 is {first}, not {second};"):
             check(coco_root, categories=wanted)
@@ -190,7 +191,7 @@ def test_some_of_a_files_categories_keep_their_names(coco_root):
     """And a parent category that nothing belongs to, as Roboflow writes, does no harm."""
     parent = {"id": 0, "name": "shapes", "supercategory": "none"}
     edit(coco_root, lambda document: document["categories"].insert(0, parent))
-    for wanted in (scenes.CATEGORIES, ("square", "cross"), ("star",)):
+    for wanted in (CATEGORIES, ("square", "cross"), ("star",)):
         ordinary, crowds, other = counted(coco_root, *wanted)
         assert check(coco_root, categories=wanted).objects == Objects(ordinary, crowds, 0, 0, other)
         loaded = as_mmdetection_loads(coco_root, wanted)
@@ -234,7 +235,7 @@ def test_objects_of_no_interest_need_no_mask(coco_root):
             [a.pop("segmentation") for a in d["annotations"] if a["category_id"] == 1] and None
         ),
     )
-    first, *others = scenes.CATEGORIES
+    first, *others = CATEGORIES
     assert check(coco_root, categories=others).objects.ordinary
     with pytest.raises(ValueError, match="have no mask"):
         check(coco_root, categories=(first, *others))
@@ -255,7 +256,7 @@ def test_what_the_filter_leaves_is_what_mmdetection_loads(coco_root):
         {"filter_empty_gt": True},
         {"filter_empty_gt": True, "min_size": 32},
     ):
-        for wanted in (scenes.CATEGORIES, ("star",)):
+        for wanted in (CATEGORIES, ("star",)):
             loaded = as_mmdetection_loads(coco_root, wanted, **rules)
             assert check(coco_root, categories=wanted, filter_cfg=rules).images_left == len(loaded)
             objects = check(coco_root, categories=wanted, filter_cfg=rules).objects

@@ -16,10 +16,11 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
 from transfer.scenes import datasets as scenes
-from transfer.scenes import drawing as scene_drawing
 from transfer.scenes import formats as scene_formats
+from transfer.scenes.__main__ import main
+from transfer.scenes.drawing import draw_scene
 from transfer.scenes.formats import CITYSCAPES_LABELS, COCO_IDS
-from transfer.scenes.shapes import SUBPIXELS, Dice, Shape, paint
+from transfer.scenes.shapes import CATEGORIES, SUBPIXELS, Dice, Shape, paint
 
 TRAIN, VAL, SEED = 24, 6, 3
 COCO_SIZE, CITYSCAPES_SIZE = (128, 128), (160, 96)
@@ -41,7 +42,7 @@ def cityscapes_root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def drawn():
-    return [scenes.draw_scene(SEED, index, COCO_SIZE) for index in range(1, TRAIN + 1)]
+    return [draw_scene(SEED, index, COCO_SIZE) for index in range(1, TRAIN + 1)]
 
 
 def extent(mask):
@@ -70,7 +71,7 @@ def random_masks():
 
 def test_a_scene_depends_on_each_of_its_four_arguments_and_nothing_else():
     def key(*arguments):
-        return hashlib.sha256(scenes.draw_scene(*arguments).image.tobytes()).hexdigest()
+        return hashlib.sha256(draw_scene(*arguments).image.tobytes()).hexdigest()
 
     variants = [(0, 1, (64, 64), "train"), (1, 1, (64, 64), "train"), (0, 2, (64, 64), "train")]
     variants += [(0, 1, (64, 80), "train"), (0, 1, (64, 64), "val")]
@@ -146,7 +147,7 @@ def test_visible_masks_are_what_painting_the_parts_back_to_front_leaves(drawn):
 
 def test_scenes_have_every_category_tiny_and_large_objects_and_crowds(drawn):
     instances = [instance for scene in drawn for instance in scene.instances]
-    assert {instance.category for instance in instances} == set(scenes.CATEGORIES)
+    assert {instance.category for instance in instances} == set(CATEGORIES)
     areas = [int(instance.visible.sum()) for instance in instances if not instance.crowd]
     assert min(areas) < 12**2
     assert max(areas) > 40**2
@@ -255,7 +256,7 @@ def truth_files(root, ending):
 def test_cityscapes_labels_are_those_of_cityscapesscripts():
     from cityscapesscripts.helpers.labels import name2label
 
-    assert set(CITYSCAPES_LABELS) == set(scenes.CATEGORIES)
+    assert set(CITYSCAPES_LABELS) == set(CATEGORIES)
     for name, identifier in CITYSCAPES_LABELS.values():
         label = name2label[name]
         assert (label.id, label.hasInstances, label.ignoreInEval) == (identifier, True, False)
@@ -288,7 +289,7 @@ def test_cityscapes_ids_are_the_drawn_masks(cityscapes_root):
     crowds = 0
     for path in files:
         split, index = path.parts[-3], int(path.name.split("_")[1]) + 1
-        scene = scenes.draw_scene(SEED, index, CITYSCAPES_SIZE, split)
+        scene = draw_scene(SEED, index, CITYSCAPES_SIZE, split)
         name = path.name.replace("gtFine_instanceIds", "leftImg8bit")
         picture = cityscapes_root / "leftImg8bit" / split / path.parts[-2] / name
         np.testing.assert_array_equal(np.asarray(Image.open(picture)), scene.image)
@@ -364,7 +365,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
     def draw(seed, index, size, split="train"):
         if split == "val":
             raise KeyboardInterrupt
-        return scene_drawing.draw_scene(seed, index, size, split)
+        return draw_scene(seed, index, size, split)
 
     monkeypatch.setattr(scenes, "draw_scene", draw)
     with pytest.raises(KeyboardInterrupt):
@@ -398,11 +399,11 @@ def test_a_killed_write_leaves_no_dataset_and_the_next_one_tidies_up(tmp_path):
 def test_the_command_writes_says_so_and_reuses(tmp_path, capsys):
     out = tmp_path / "out"
     arguments = [str(out), "--train", "2", "--val", "1", "--size", "64x80", "--seed", "9"]
-    assert scenes.main(arguments) == 0
+    assert main(arguments) == 0
     assert capsys.readouterr().out.startswith(f"wrote 2 + 1 scenes of 64x80 in {out}")
     document = json.loads((out / "annotations" / "instances_train2017.json").read_text())
     assert {(image["width"], image["height"]) for image in document["images"]} == {(64, 80)}
-    assert scenes.main(arguments) == 0
+    assert main(arguments) == 0
     assert capsys.readouterr().out.startswith("reused")
 
 
@@ -415,12 +416,12 @@ def test_the_command_writes_says_so_and_reuses(tmp_path, capsys):
     ],
 )
 def test_the_command_refuses_what_cannot_be_drawn(tmp_path, capsys, arguments, message):
-    assert scenes.main([str(tmp_path / "out"), *arguments]) == 2
+    assert main([str(tmp_path / "out"), *arguments]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_refuses_a_size_that_is_none(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
-        scenes.main([str(tmp_path / "out"), "--size", "128"])
+        main([str(tmp_path / "out"), "--size", "128"])
     assert "'128' is no size; write it as 128x128" in capsys.readouterr().err

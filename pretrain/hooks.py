@@ -13,9 +13,9 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from pretrain.backbone_file import Provenance, write_backbone
-from pretrain.engine.launch import config_hash
 from pretrain.engine.recording import RecordHook, backbone_fields
-from pretrain.engine.resume import BACKBONE, LOSSES
+from pretrain.engine.run_folder import BACKBONE, LOSSES
+from pretrain.engine.same_config import config_hash
 from pretrain.engine.train_loop import model_of
 from results.record.environment import git_commit
 from results.record.files import write_atomically

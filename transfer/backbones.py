@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pretrain.backbone_file import load_backbone
 from pretrain.encoders import build_encoder, run_block
-from pretrain.engine.resume import DETECTOR
+from pretrain.engine.run_folder import DETECTOR
 from pretrain.step.norm import FoldedNorm
 
 WHAT_TO_TAKE = (

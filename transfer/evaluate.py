@@ -23,7 +23,8 @@ from pretrain.engine.launch import load_config, named_faults
 from pretrain.engine.loaders import guard_workers
 from pretrain.engine.options import Options
 from pretrain.engine.processes import join_processes, speaks
-from pretrain.engine.resume import is_hash_of, last_checkpoint
+from pretrain.engine.run_folder import last_checkpoint
+from pretrain.engine.same_config import is_hash_of
 from pretrain.engine.train_loop import model_of
 from results.record.environment import git_commit, package_versions, processor
 from results.record.files import sha256_file, write_atomically

@@ -15,9 +15,10 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from pretrain.backbone_file import read_provenance, weights_sha256
-from pretrain.engine.launch import Unrecordable, config_text
+from pretrain.engine.launch import Unrecordable
 from pretrain.engine.recording import RecordHook, backbone_fields
-from pretrain.engine.resume import DETECTOR
+from pretrain.engine.run_folder import DETECTOR
+from pretrain.engine.same_config import config_text
 from pretrain.engine.train_loop import model_of
 from results.record.files import write_atomically
 from results.record.migration import setting_until_version_3

@@ -22,8 +22,8 @@ from torch import nn
 from pretrain.backbone_file import read_provenance
 from pretrain.engine.atomic_files import AtomicFiles
 from pretrain.engine.checkpoint import plain
-from pretrain.engine.launch import config_text
-from pretrain.engine.resume import DETECTOR, differences, last_checkpoint, read_meta
+from pretrain.engine.run_folder import DETECTOR, last_checkpoint, read_meta
+from pretrain.engine.same_config import config_text, differences
 from transfer import backbones
 
 

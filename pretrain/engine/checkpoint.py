@@ -22,8 +22,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from pretrain.engine.atomic_files import AtomicFiles
-from pretrain.engine.launch import config_text
-from pretrain.engine.resume import LAST
+from pretrain.engine.run_folder import LAST
+from pretrain.engine.same_config import config_text
 from pretrain.engine.stopping import STOP, TRY_AGAIN
 from pretrain.engine.train_loop import ResumableLoop, model_of
 

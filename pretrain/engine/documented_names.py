@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
-from pretrain.engine.resume import leaves
+from pretrain.engine.same_config import leaves
 
 # Of mmengine's Runner, and what a run adds to its config. Everything else at a config's top is a
 # variable of the file, which matters where its value stands.

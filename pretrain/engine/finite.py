@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from pretrain.engine.resume import last_good
+from pretrain.engine.run_folder import last_good
 from pretrain.engine.train_loop import model_of
 from results.record.files import write_atomically
 from results.record.text import some_of

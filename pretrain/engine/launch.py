@@ -1,7 +1,6 @@
 """What the two trainers share around mmengine's Runner: arguments, work folder, start."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -18,33 +17,18 @@ from pretrain.engine.loaders import guard_workers, worker_fault
 from pretrain.engine.options import Options, merge
 from pretrain.engine.processes import join_processes, speaks
 from pretrain.engine.refresh import refresh_tables
-from pretrain.engine.resume import (
-    LAST,
-    check_files,
-    checkpoint_to_resume,
-    hash_of,
-    last_good,
-    refuse_another,
-    refuse_existing,
-)
+from pretrain.engine.resume import checkpoint_to_resume, refuse_another, refuse_existing
+from pretrain.engine.run_folder import LAST, check_files, last_good, lock_folder
+from pretrain.engine.same_config import config_text
 from pretrain.engine.same_run import Facts, facts_of, settle, words_of
 from pretrain.engine.stopping import STOP, TRY_AGAIN
 from pretrain.engine.stored_tensors import check_readable
 from pretrain.engine.watchdog import Watchdog
 from pretrain.images.decode import UnreadableImage
-from results.record.files import remove_partials, take_lock, write_atomically
+from results.record.files import write_atomically
 from results.record.run_record import FILE_NAME
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-# Where and how a run is carried out, not what is run: left out of the config's hash.
-CIRCUMSTANCES = (
-    "work_dir", "launcher", "resume", "load_from", "log_level", "config_file", "default_hooks",
-    "log_processor",
-)  # fmt: skip
-LOADING = (
-    "num_workers", "persistent_workers", "pin_memory", "prefetch_factor", "worker_init_fn",
-    "timeout",
-)  # fmt: skip  # likewise
 
 
 def argument_parser(description: str, default_config: str | None = None) -> argparse.ArgumentParser:
@@ -266,44 +250,6 @@ def load_config(args: argparse.Namespace, names: Names) -> Config:
     cfg.resume = args.resume
     cfg.work_dir = args.work_dir
     return cfg
-
-
-def config_hash(cfg: Config) -> str:
-    """sha256 of all that decides what a run computes, wherever its data lie."""
-    return hash_of(config_text(cfg))
-
-
-def config_text(cfg: Config) -> str:
-    """All that decides what a run computes, as JSON."""
-    content = {k: v for k, v in cfg.to_dict().items() if k not in CIRCUMSTANCES}
-    for name in content:
-        if name.endswith("_dataloader") and content[name]:
-            content[name] = {k: v for k, v in content[name].items() if k not in LOADING}
-    return json.dumps(content, sort_keys=True, default=str)
-
-
-def lock_folder(work_dir: Path) -> TextIO:
-    """Keep every other run out of the folder for as long as the returned file is open.
-
-    What a killed run was writing is removed.
-
-    Raises:
-        ValueError: another process holds it, or nothing can be written there.
-    """
-    try:
-        work_dir.mkdir(parents=True, exist_ok=True)
-        file = take_lock(work_dir / ".lock")
-    except BlockingIOError:
-        raise ValueError(
-            f"another run is at work in {work_dir}; wait for it, stop it, or choose another "
-            "--work-dir"
-        ) from None
-    except OSError as error:
-        raise ValueError(
-            f"cannot write in {work_dir}: {error.strerror}; choose another --work-dir"
-        ) from error
-    remove_partials(work_dir)
-    return file
 
 
 def per_process(global_batch_size: int, world_size: int) -> int:

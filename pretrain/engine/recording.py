@@ -13,7 +13,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from pretrain.backbone_file import Provenance
-from pretrain.engine.launch import Unrecordable, config_hash
+from pretrain.engine.launch import Unrecordable
+from pretrain.engine.same_config import config_hash
 from pretrain.step.norm import describe_norm
 from results.record.environment import git_commit, package_versions, processor
 from results.record.run_record import FILE_NAME, RunRecord

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmengine.dist import all_gather_object
 
-from pretrain.engine.resume import what_counts
+from pretrain.engine.same_config import what_counts
 from results.record.environment import package_versions
 from results.record.text import some_of
 
@@ -78,7 +78,7 @@ def facts_of(config: str) -> Facts:
     """What has to be equal in all processes: every value of the config, data, code and packages.
 
     Args:
-        config: from :func:`pretrain.engine.launch.config_text`.
+        config: from :func:`pretrain.engine.same_config.config_text`.
     """
     root = Path(__file__).resolve().parents[2]
     facts = {f"config {name}": str(v) for name, v in what_counts(json.loads(config)).items()}

@@ -18,7 +18,7 @@ from PIL import Image
 
 from pretrain.backbone_file import load_backbone, read_provenance
 from pretrain.encoders import build_encoder
-from pretrain.engine.resume import LAST, read_meta
+from pretrain.engine.run_folder import LAST, read_meta
 from results.record.run_record import FILE_NAME, RunRecord
 
 LOGS = re.compile(r"\d{8}_\d{6}|.*\.(log|lock)|failed\.txt|journal|\.refreshed")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pretrain.engine.resume import LAST, last_checkpoint, read_meta
+from pretrain.engine.run_folder import LAST, last_checkpoint, read_meta
 from pretrain.engine.stopping import TRY_AGAIN
 from tests.reliability.files import DROPPED, GROWING, files, is_partial, meanings
 from tests.reliability.places import EVERY_1, PLACES, Place

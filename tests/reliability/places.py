@@ -18,7 +18,7 @@ import torch
 from pretrain.backbone_file import Provenance, write_backbone
 from pretrain.encoders import build_encoder
 from pretrain.engine.refresh import VARIABLE
-from pretrain.engine.resume import LAST
+from pretrain.engine.run_folder import LAST
 from pretrain.export import export_checkpoint
 from results.plan.demo import DEMO
 from results.plan.planned_run import TRAINERS, in_order

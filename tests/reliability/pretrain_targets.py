@@ -13,7 +13,8 @@ import torch
 from pretrain.backbone_file import Provenance, load_backbone, read_provenance, weights_sha256
 from pretrain.encoders import build_encoder
 from pretrain.engine.launch import argument_parser, load_config
-from pretrain.engine.resume import LAST, checkpoint_to_resume
+from pretrain.engine.resume import checkpoint_to_resume
+from pretrain.engine.run_folder import LAST
 from pretrain.export import export_checkpoint, import_torchvision
 from pretrain.images.image_lists import ImageList
 from pretrain.images.labelled_images import LabelledImages

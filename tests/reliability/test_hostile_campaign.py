@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from pretrain.engine.launch import argument_parser, load_config
-from pretrain.engine.resume import LAST, checkpoint_to_resume, read_meta
+from pretrain.engine.resume import checkpoint_to_resume
+from pretrain.engine.run_folder import LAST, read_meta
 from pretrain.train import NAMES
 from results.figures.tsne import read_features
 from results.record.run_record import RunRecord

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from pretrain.engine.resume import read_meta
+from pretrain.engine.run_folder import read_meta
 from results.record.run_record import RunRecord
 from tests.helpers.commands import CONFIG, ON_CPU, OPTIONS, finish, start
 from tests.helpers.places import ROOT

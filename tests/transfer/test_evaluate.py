@@ -8,7 +8,7 @@ from mmdet.utils import register_all_modules
 
 from pretrain.backbone_file import read_provenance, write_backbone
 from pretrain.encoders import build_encoder
-from pretrain.engine.resume import read_meta
+from pretrain.engine.run_folder import read_meta
 from results.record.run_record import RunRecord
 from tests.helpers.detectors import LOCO, as_arguments, options
 from transfer import evaluate

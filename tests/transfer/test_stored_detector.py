@@ -13,8 +13,8 @@ from mmengine.config import Config
 
 from pretrain.backbone_file import read_provenance, write_backbone
 from pretrain.encoders import build_encoder
-from pretrain.engine.launch import config_text
-from pretrain.engine.resume import read_meta
+from pretrain.engine.run_folder import read_meta
+from pretrain.engine.same_config import config_text
 from results.record.run_record import RunRecord
 from tests.helpers.detectors import LOCO
 from tests.helpers.places import ROOT

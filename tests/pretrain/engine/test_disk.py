@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from pretrain.engine.atomic_files import AtomicFiles
-from pretrain.engine.launch import argument_parser, lock_folder
+from pretrain.engine.launch import argument_parser
 from pretrain.engine.launch import main as launch
 from pretrain.engine.refresh import VARIABLE, refresh_tables
+from pretrain.engine.run_folder import lock_folder
 from pretrain.train import NAMES, prepare
 from results.record.files import NotWritten, write_atomically
 from results.record.run_record import RunRecord
@@ -22,6 +23,7 @@ from tests.helpers.places import ROOT
 from tests.helpers.run_records import make_record
 from tests.reliability.files import meanings
 from transfer import splits
+from transfer.data.splits import check_split
 from transfer.scenes.datasets import write_coco
 
 
@@ -93,7 +95,7 @@ def test_a_split_that_does_not_fit_leaves_the_older_one(coco, tmp_path, capsys):
         before = contents(disk)
         assert splits.main([*command, "16"]) == 2
         assert contents(disk) == before
-        splits.check_split(annotations, 2, 0, disk / "split.json")
+        check_split(annotations, 2, 0, disk / "split.json")
     assert capsys.readouterr().err.startswith("transfer.splits: ")
 
 

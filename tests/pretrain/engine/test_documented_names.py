@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 
 from pretrain import train as pretraining
 from pretrain.engine.documented_names import check, fit_to_workers, forget_what_is_set
-from pretrain.engine.launch import Start, argument_parser, config_text, load_config, train
+from pretrain.engine.launch import Start, argument_parser, load_config, train
 from pretrain.engine.processes import join_processes
+from pretrain.engine.same_config import config_text
 from pretrain.readout import linear_probe
 from results.record.protocol import deviations
 from transfer import train as transfer

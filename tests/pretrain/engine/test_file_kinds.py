@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from pretrain.backbone_file import load_backbone
 from pretrain.encoders import build_encoder
 from pretrain.engine.file_kinds import other_kind
-from pretrain.engine.resume import checkpoint_to_resume, read_meta
+from pretrain.engine.resume import checkpoint_to_resume
+from pretrain.engine.run_folder import read_meta
 from pretrain.engine.stored_tensors import read_stored
 from pretrain.export import export_checkpoint, import_torchvision
 from tests.helpers import toy_training

@@ -13,16 +13,10 @@ import pytest
 import torch
 from mmengine.dataset import DefaultSampler
 
-from pretrain.engine.launch import config_text, lock_folder
 from pretrain.engine.random_state import SeededSamples, seed_everything
-from pretrain.engine.resume import (
-    checkpoint_to_resume,
-    differences,
-    last_good,
-    newest_whole,
-    refuse_another,
-    refuse_existing,
-)
+from pretrain.engine.resume import checkpoint_to_resume, refuse_another, refuse_existing
+from pretrain.engine.run_folder import last_good, lock_folder, newest_whole
+from pretrain.engine.same_config import config_text, differences
 from pretrain.engine.sampler import EpochKeySampler, ResumableBatches
 from pretrain.engine.train_loop import resumable
 from tests.helpers import toy_training as toy
@@ -358,7 +352,7 @@ def test_no_worker_outlives_a_killed_run(tmp_path):
     code = f"""
 import os, signal, sys, time
 from pathlib import Path
-from pretrain.engine.launch import lock_folder
+from pretrain.engine.run_folder import lock_folder
 from pretrain.engine.stopping import end_with_the_parent
 lock = lock_folder(Path({str(tmp_path)!r}))
 os.register_at_fork(after_in_child=end_with_the_parent())

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 from mmengine.config import Config
 
-from pretrain.engine.launch import argument_parser, config_text, load_config
+from pretrain.engine.launch import argument_parser, load_config
+from pretrain.engine.same_config import config_text
 from pretrain.train import NAMES
 from results.plan.cost import COCO_1X, IMAGENET, gpu_hours
 from results.plan.demo import DEMO

@@ -15,7 +15,6 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-from pretrain.engine.stored_config import CONFIG, write_config
 from results.record.files import write_atomically
 
 
@@ -61,11 +60,9 @@ class AtomicRunner(Runner):
 
     @master_only
     def dump_config(self) -> None:
-        """The resolved config: as data for programs, and under its own name for people."""
-        folder = Path(self.work_dir)
-        write_config(self.cfg, folder / CONFIG)
+        """The resolved config, under the name of the file that it was read from."""
         name = Path(self.cfg.filename or f"{self.timestamp}.py").name
-        AtomicFiles().put(self.cfg.pretty_text.encode(), folder / name)
+        AtomicFiles().put(self.cfg.pretty_text.encode(), Path(self.work_dir) / name)
 
 
 def told_once(handler: logging.FileHandler) -> Callable[[logging.LogRecord], None]:

@@ -4,8 +4,8 @@ usage: python tools/readme.py                  rewrite what is stale
        python tools/readme.py --check          name what is stale; ends with 1 if anything is
        python tools/readme.py --take demo demo_out/runs
                                                take over the records of new runs, then rewrite
-What stands between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->`` is written by this command:
-`readme_regions.py` has the texts, `readme_pictures.py` the pictures.
+Between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->`` stands the table of that name in
+tables.py; pictures.py has the pictures.
 """
 
 import argparse
@@ -19,11 +19,11 @@ from pathlib import Path
 from results.record.files import write_atomically
 from results.record.run_record import FILE_NAME, RunRecord
 from tools.readme.pictures import PICTURES, is_current, write
-from tools.readme.regions import REGIONS
+from tools.readme.tables import REGIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASURED = "results/measured"
-PAGES = ("README.md", f"{MEASURED}/README.md")
+PAGES = ("README.md", "docs/pages/costs.md", "docs/pages/wrong.md", f"{MEASURED}/README.md")
 TAKEN = ("demo", "learning")  # folders of run records
 COMMAND = "python tools/readme.py"
 
@@ -77,7 +77,7 @@ def regions(text: str) -> list[tuple[str, str, str, str]]:
 
 def body(name: str, root: Path) -> str:
     """What has to stand in a region."""
-    return f"\n{REGIONS[name](root / MEASURED).strip()}\n\n"
+    return f"\n{REGIONS[name](root / MEASURED)}\n\n"
 
 
 def take(runs: Path, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""README's steps and the commands in configs' docstrings work as written, one after the other."""
+"""The pages' steps and the commands in configs' docstrings work as written, one after the other."""
 
 import re
 from functools import cache
@@ -29,7 +29,7 @@ def left_by(command: str) -> tuple[str, str, str]:
 
 @cache
 def backbones() -> dict[str, tuple[str, str]]:
-    """What every pretraining config's own command leaves; and README's export."""
+    """What every pretraining config's own command leaves; and the pages' export."""
     commands = [
         re.search(r"^bash tools/pretrain\.sh .*$", Path(path).read_text(), re.MULTILINE)[0]
         for folder in ("pretrain", "demo")
@@ -38,7 +38,7 @@ def backbones() -> dict[str, tuple[str, str]]:
     ]
     found = {file: (method, encoder) for file, method, encoder in map(left_by, commands)}
     export = re.search(
-        r"pretrain\.export torchvision \S+ --out (\S+)", Path("README.md").read_text()
+        r"pretrain\.export torchvision \S+ --out (\S+)", Path("docs/pages/reproduce.md").read_text()
     )
     return found | {export[1]: ("supervised", "resnet50")}
 

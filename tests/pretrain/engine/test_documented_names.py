@@ -132,9 +132,9 @@ def test_a_missing_name_is_told():
         check(cfg, pretraining.NAMES)
 
 
-def test_every_name_of_readme_is_in_a_table():
+def test_every_name_of_the_pages_is_in_a_table():
     """And every name that a trainer's base config lists under ``Set by name``."""
-    readme = Path("README.md").read_text()
+    readme = Path("docs/pages/reproduce.md").read_text()
     rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (?:all|transfer|pretrain|COCO)", readme, re.M)
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert {"data_root", "epochs", "split"} <= named

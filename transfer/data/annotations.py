@@ -10,7 +10,7 @@ import hashlib
 import json
 import locale
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
+
+from results.record.text import some_of
 
 Entry = dict[str, Any]  # an image, an annotation, a category, or the document that lists them
 
@@ -91,14 +93,6 @@ def collector_off() -> Iterator[None]:
             gc.enable()
 
 
-def some(things: Iterable[Any]) -> str:
-    """The first five, and how many more there are; nothing that a terminal would obey."""
-    listed = [str(thing) for thing in things]
-    listed = [text if text.isprintable() else ascii(text) for text in listed]
-    more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
-    return (", ".join(text[:200] for text in listed[:5]) or "none") + more
-
-
 # ---- the document --------------------------------------------------------------------------------
 
 
@@ -126,7 +120,7 @@ def _parse(path: Path, content: bytes) -> Entry:
         if kind not in found or not isinstance(document[kind], list):
             raise ValueError(
                 f"{path} is not in COCO's format: it needs the lists images, annotations and "
-                f"categories, and has {some(found)}. COCO's are called instances_*.json."
+                f"categories, and has {some_of(found)}. COCO's are called instances_*.json."
             )
         if not document[kind]:
             raise ValueError(

@@ -9,12 +9,12 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from cityscapesscripts.helpers.labels import labels
@@ -23,8 +23,10 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from results.record.files import regular_file, write_atomically
+from results.record.text import some_of
+from transfer.data.annotations import Entry
 
-SPLITS = ("train", "val")
+Pair = tuple[Path, Path]  # instance ids, picture
 CLASSES = {
     label.id: label.name for label in labels if label.hasInstances and not label.ignoreInEval
 }
@@ -44,34 +46,40 @@ def annotation_file(data_root: Path, split: str) -> Path:
     return data_root / "annotations" / f"instancesonly_filtered_gtFine_{split}.json"
 
 
-def find_pairs(data_root: Path, split: str) -> list[tuple[Path, Path]]:
+def find_pairs(data_root: Path, split: str) -> list[Pair]:
     """The (instance ids, picture) files of a split, ordered by name.
 
     Raises:
         FileNotFoundError: no gtFine, no leftImg8bit, or a file of one without its partner.
     """
-    mend = DOWNLOAD.format(root=data_root)
+    download = DOWNLOAD.format(root=data_root)
     if not data_root.is_dir():
-        raise FileNotFoundError(f"There is no folder {data_root}. {mend}")
+        raise FileNotFoundError(f"There is no folder {data_root}. {download}")
     truth, pictures = data_root / "gtFine" / split, data_root / "leftImg8bit" / split
     for folder in (truth, pictures):
         if not folder.is_dir():
-            there = ", ".join(sorted(path.name for path in data_root.iterdir())) or "nothing"
-            raise FileNotFoundError(f"{data_root} holds {there} but no {folder}. {mend}")
+            there = some_of(sorted(path.name for path in data_root.iterdir())) or "nothing"
+            raise FileNotFoundError(f"{data_root} holds {there} but no {folder}. {download}")
     annotated, pictured = _stems(truth, TRUTH), _stems(pictures, PICTURE)
     for folder, ending, lacking in (
         (pictures, PICTURE, annotated - pictured),
         (truth, TRUTH, pictured - annotated),
     ):
         if lacking:
-            names = ", ".join(stem + ending for stem in sorted(lacking)[:5])
             raise FileNotFoundError(
                 f"{folder} lacks {len(lacking)} of {len(annotated | pictured)} files, such as "
-                f"{names}; gtFine and leftImg8bit must hold the same pictures. {mend}"
+                f"{some_of(stem + ending for stem in sorted(lacking))}; gtFine and leftImg8bit "
+                f"must hold the same pictures. {download}"
             )
     if not annotated:
-        raise FileNotFoundError(f"{truth} holds no <city>/*{TRUTH}. {mend}")
+        raise FileNotFoundError(f"{truth} holds no <city>/*{TRUTH}. {download}")
     return [(truth / (stem + TRUTH), pictures / (stem + PICTURE)) for stem in sorted(annotated)]
+
+
+def _stems(folder: Path, ending: str) -> set[str]:
+    """<city>/<name> of every file with that ending, hidden ones (``._x``) left out."""
+    found = folder.glob(f"*/[!.]*{ending}")
+    return {path.relative_to(folder).as_posix().removesuffix(ending) for path in found}
 
 
 def is_writable(folder: Path) -> bool:
@@ -84,14 +92,8 @@ def is_writable(folder: Path) -> bool:
         return False
 
 
-def _stems(folder: Path, ending: str) -> set[str]:
-    """<city>/<name> of every file with that ending, hidden ones (``._x``) left out."""
-    found = folder.glob(f"*/[!.]*{ending}")
-    return {path.relative_to(folder).as_posix().removesuffix(ending) for path in found}
-
-
 def convert(data_root: Path, split: str, workers: int = 1, progress: bool = False) -> bool:
-    """Writes a split's annotation file, unless it is there and nothing has changed since.
+    """Write a split's annotation file, unless it is there and nothing has changed since.
 
     Args:
         data_root: the folder with gtFine/ and leftImg8bit/.
@@ -103,7 +105,7 @@ def convert(data_root: Path, split: str, workers: int = 1, progress: bool = Fals
         Whether the file had to be written.
 
     Raises:
-        FileNotFoundError: see find_pairs.
+        FileNotFoundError: see :func:`find_pairs`.
         ValueError: an image that cannot be read, one whose size differs from its annotation's, an
             annotation file that something else wrote, or a folder that cannot be written to.
     """
@@ -115,24 +117,47 @@ def convert(data_root: Path, split: str, workers: int = 1, progress: bool = Fals
     if not is_writable(target.parent):
         raise ValueError(
             f"{target.parent} cannot be written to, where the annotations of {split} belong; make "
-            f"it writable, or a folder with links to {data_root / 'gtFine'} and "
-            f"{data_root / 'leftImg8bit'} elsewhere, and name that with --data-root"
+            "it writable, or name another folder, with links to gtFine and leftImg8bit, with "
+            "--data-root"
         )
-    bar = {"total": len(pairs), "desc": f"cityscapes {split}", "unit": "image"}
+    bar = partial(tqdm, total=len(pairs), desc=f"cityscapes {split}", unit="image",
+                  disable=not progress, mininterval=1)  # fmt: skip
     if workers > 1:
         with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-            read = pool.map(read_instances, pairs, chunksize=8)
-            results = list(tqdm(read, **bar, disable=not progress, mininterval=1))
+            instances = list(bar(pool.map(read_instances, pairs, chunksize=8)))
     else:
-        results = list(tqdm(map(read_instances, pairs), **bar, disable=not progress, mininterval=1))
-    document = _document(data_root, split, source, pairs, results)
+        instances = list(bar(map(read_instances, pairs)))
+    images: list[Entry] = []
+    annotations: list[Entry] = []
+    folder = data_root / "leftImg8bit" / split
+    for (_, picture), (width, height, found) in zip(pairs, instances, strict=True):
+        image_id, name = len(images) + 1, picture.relative_to(folder).as_posix()
+        images.append({"id": image_id, "file_name": name, "width": width, "height": height})
+        for fields in found:  # ids from 1: COCO's evaluation takes a match with 0 for none
+            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **fields})
+    document = {
+        "info": {"description": f"Cityscapes gtFine {split} as COCO instances", "source": source},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": label_id, "name": name} for label_id, name in CLASSES.items()],
+    }
     write_atomically(target, json.dumps(document).encode())
     return True
 
 
-def read_instances(pair: tuple[Path, Path]) -> tuple[int, int, list[dict[str, Any]]]:
-    """Width, height and the annotations (without ids) of one picture, ordered by instance id."""
-    ids = _open(pair[0])
+def read_instances(pair: Pair) -> tuple[int, int, list[Entry]]:
+    """Width, height and the annotations (without ids) of one picture, ordered by instance id.
+
+    Raises:
+        ValueError: a file cannot be read, or they have different sizes.
+    """
+    with _png(pair[0], "gtFine_trainvaltest.zip") as image:
+        ids = np.asarray(image)
+    if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
+        raise ValueError(
+            f"{pair[0]} is a colour image, where instance ids in one channel of 16 bits were "
+            "expected. Unpack gtFine_trainvaltest.zip again."
+        )
     height, width = ids.shape
     with _png(pair[1], "leftImg8bit_trainvaltest.zip") as picture:
         if picture.size != (width, height):
@@ -143,34 +168,21 @@ def read_instances(pair: tuple[Path, Path]) -> tuple[int, int, list[dict[str, An
             )
     annotations = []
     for instance_id in np.flatnonzero(np.bincount(ids.ravel())).tolist():
-        label_id = instance_id if instance_id < 1000 else instance_id // 1000
+        crowd = instance_id < 1000
+        label_id = instance_id if crowd else instance_id // 1000
         if label_id not in CLASSES:
             continue
-        segmentation = coco_mask.encode(np.asfortranarray(ids == instance_id, dtype=np.uint8))
+        mask = coco_mask.encode(np.asfortranarray(ids == instance_id, dtype=np.uint8))
         annotations.append(
             {
                 "category_id": label_id,
-                "iscrowd": int(instance_id < 1000),
-                "area": int(coco_mask.area(segmentation)),
-                "bbox": coco_mask.toBbox(segmentation).tolist(),
-                "segmentation": {
-                    "size": [height, width],
-                    "counts": segmentation["counts"].decode("ascii"),
-                },
+                "iscrowd": int(crowd),
+                "area": int(coco_mask.area(mask)),
+                "bbox": coco_mask.toBbox(mask).tolist(),
+                "segmentation": {"size": [height, width], "counts": mask["counts"].decode("ascii")},
             }
         )
     return width, height, annotations
-
-
-def _open(path: Path) -> np.ndarray:
-    with _png(path, "gtFine_trainvaltest.zip") as image:
-        ids = np.asarray(image)
-    if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
-        raise ValueError(
-            f"{path} is a colour image, where instance ids in one channel of 16 bits were "
-            "expected. Unpack gtFine_trainvaltest.zip again."
-        )
-    return ids
 
 
 @contextmanager
@@ -187,32 +199,7 @@ def _png(path: Path, archive: str) -> Iterator[ImageFile.ImageFile]:
         raise ValueError(f"{path} cannot be read ({error}). Unpack {archive} again.") from error
 
 
-def _document(
-    data_root: Path,
-    split: str,
-    source: str,
-    pairs: list[tuple[Path, Path]],
-    results: Iterable[tuple[int, int, list[dict[str, Any]]]],
-) -> dict[str, Any]:
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    folder = data_root / "leftImg8bit" / split
-    for image_id, (pair, (width, height, found)) in enumerate(
-        zip(pairs, results, strict=True), start=1
-    ):
-        name = pair[1].relative_to(folder).as_posix()
-        images.append({"id": image_id, "file_name": name, "width": width, "height": height})
-        for fields in found:  # ids from 1: COCO's evaluation takes a match with 0 for none
-            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **fields})
-    return {
-        "info": {"description": f"Cityscapes gtFine {split} as COCO instances", "source": source},
-        "images": images,
-        "annotations": annotations,
-        "categories": [{"id": label_id, "name": name} for label_id, name in CLASSES.items()],
-    }
-
-
-def _source(data_root: Path, pairs: list[tuple[Path, Path]]) -> str:
+def _source(data_root: Path, pairs: list[Pair]) -> str:
     """A digest of the names and sizes of what is read; the same on every machine."""
     digest = hashlib.sha256(f"converter {CONVERTER_VERSION}\n".encode())
     for path, _ in pairs:
@@ -221,7 +208,7 @@ def _source(data_root: Path, pairs: list[tuple[Path, Path]]) -> str:
     return digest.hexdigest()
 
 
-def _is_up_to_date(target: Path, source: str, pairs: list[tuple[Path, Path]]) -> bool:
+def _is_up_to_date(target: Path, source: str, pairs: list[Pair]) -> bool:
     if not target.exists():
         return False
     try:

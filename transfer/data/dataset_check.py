@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transfer.data.annotations import DOWNLOAD, Entry, collector_off, read_annotations, some
+from results.record.text import some_of
+from transfer.data.annotations import DOWNLOAD, Entry, collector_off, read_annotations
 from transfer.data.image_sizes import check_sizes
 
 OWN_DATASET = "configs/_base_/demo_coco.py shows how a config of a dataset of your own says them"
@@ -77,7 +78,7 @@ def check_coco(
     if missing:
         raise FileNotFoundError(
             f"{folder} lacks {len(missing)} of the {len(images)} images that {path} lists: "
-            f"{some(missing)}. Unpack the images again. {if_missing}"
+            f"{some_of(missing)}. Unpack the images again. {if_missing}"
         )
     left = images_left(document, categories or names, filter_cfg or {})
     if not left:
@@ -105,14 +106,14 @@ def check_categories(path: Path, found: Sequence[str], wanted: Sequence[str] | N
     """
     for names, what in ((found, f"{path} has the categories"), (wanted or (), "classes are")):
         if twice := [name for name, count in Counter(names).items() if count > 1]:
-            raise ValueError(f"{what} {some(twice)} twice. Name each category once.")
+            raise ValueError(f"{what} {some_of(twice)} twice. Name each category once.")
     if wanted is None:
         return
     if missing := [name for name in wanted if name not in set(found)]:
         unexpected = [name for name in found if name not in set(wanted)]
         raise ValueError(
             f"{path} has {len(found)} categories and {len(wanted)} were expected; missing: "
-            f"{some(missing)}; unexpected: {some(unexpected)}. Use the annotation file of the "
+            f"{some_of(missing)}; unexpected: {some_of(unexpected)}. Use the annotation file of the "
             f"config's dataset, or set the config's classes to the file's; {OWN_DATASET}."
         )
     order = [name for name in found if name in set(wanted)]
@@ -182,7 +183,7 @@ def check_objects(
         if ids := [annotation["id"] for annotation in annotations if having(annotation)]:
             raise ValueError(
                 f"{path}: {len(ids)} of {len(annotations)} annotations {fault} (annotation ids "
-                f"{some(ids)}). {what_to_do}"
+                f"{some_of(ids)}). {what_to_do}"
             )
 
     apart = (

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,13 +17,14 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from results.record.files import regular_file
+from transfer.data.annotations import Entry
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # of headers that Pillow reads; others are decoded
 ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # EXIF's
 WORKERS = 16  # threads; most of their time they wait for the disk or the network
 
 
-def check_sizes(folder: Path, images: Sequence[dict[str, Any]], progress: bool = False) -> None:
+def check_sizes(folder: Path, images: Sequence[Entry], progress: bool = False) -> None:
     """Compare every image's size with its entry.
 
     Args:
@@ -37,26 +37,36 @@ def check_sizes(folder: Path, images: Sequence[dict[str, Any]], progress: bool =
     """
     bar = {"total": len(images), "desc": f"sizes in {folder.name}", "unit": "image", "delay": 2}
     with ThreadPoolExecutor(WORKERS) as pool:
-        found = pool.map(partial(_fault, folder), images)
-        faults = [
-            fault for fault in tqdm(found, **bar, disable=not progress, mininterval=1) if fault
-        ]
+        looked_at = pool.map(partial(_fault, folder), images)
+        faults = [*filter(None, tqdm(looked_at, **bar, disable=not progress, mininterval=1))]
     if faults:
         more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise ValueError(
             f"{folder}: {len(faults)} of {len(images)} images are not what the annotations say: "
-            f"{'; '.join(faults[:5])}{more}. Boxes and masks would lie elsewhere: unpack the "
-            "images again, and take those that the annotations were made for, not resized ones"
+            f"{'; '.join(faults[:5])}{more}. Unpack the images again, and take those that the "
+            "annotations were made for"
         )
+
+
+def _fault(folder: Path, entry: Entry) -> str | None:
+    """In words, how an image differs from its entry."""
+    name = entry["file_name"]
+    try:
+        *size, turned = _size(regular_file(os.path.join(folder, name)))
+    except Exception as error:  # Pillow raises of every kind
+        return f"{name} cannot be read ({type(error).__name__})"
+    listed = [entry["width"], entry["height"]]
+    if size == listed:
+        return None
+    why = ", once turned as its EXIF orientation says" if turned else ""
+    return f"{name} has {size[0]}x{size[1]} pixels{why}, listed are {listed[0]}x{listed[1]}"
 
 
 def _size(path: Path) -> tuple[int, int, bool]:
     """Width and height as mmdetection loads the image, and whether after a quarter turn."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            exif = (
-                Image.Exif()
-            )  # image.getexif() would take XMP's orientation, which OpenCV does not
+            exif = Image.Exif()  # image.getexif() would take XMP's too, which OpenCV does not
             exif.load(image.info.get("exif", b""))
             turned = exif.get(ORIENTATION) in QUARTER_TURNS
             width, height = image.size[::-1] if turned else image.size
@@ -66,15 +76,3 @@ def _size(path: Path) -> tuple[int, int, bool]:
         if pixels is None:
             raise
         return pixels.shape[1], pixels.shape[0], False
-
-
-def _fault(folder: Path, entry: dict[str, Any]) -> str | None:
-    try:
-        width, height, turned = _size(regular_file(os.path.join(folder, entry["file_name"])))
-    except Exception as error:  # Pillow raises of every kind
-        return f"{entry['file_name']} cannot be read ({type(error).__name__})"
-    if (width, height) == (entry["width"], entry["height"]):
-        return None
-    listed = f"{entry['width']}x{entry['height']}"
-    why = ", once turned as its EXIF orientation says" if turned else ""
-    return f"{entry['file_name']} has {width}x{height} pixels{why}, listed are {listed}"

@@ -97,7 +97,7 @@ def test_missing_images_are_counted_and_the_first_five_named(coco_root):
     for number in (8, 2, 3, 4, 5, 6):
         (coco_root / "train2017" / f"{number:012d}.png").unlink()
     names = ", ".join(f"{number:012d}.png" for number in (2, 3, 4, 5, 6))
-    with pytest.raises(FileNotFoundError, match=rf"lacks 6 of the 8 images .*{names} and 1 more"):
+    with pytest.raises(FileNotFoundError, match=rf"lacks 6 of the 8 images .*{names}, \.\.\."):
         check(coco_root)
 
 
@@ -214,7 +214,7 @@ def test_some_of_a_files_categories_keep_their_names(coco_root):
         ({"bbox": [-4, 3, 4, 20]}, r"are crowds, \d+ too small, 0 on images .* 0 of other"),
         (
             {"segmentation": []},
-            r"N of N annotations have no mask \(annotation ids 1, 2, 3, 4, 5 an",
+            r"N of N annotations have no mask \(annotation ids 1, 2, 3, 4, 5, ",
         ),
         ({"segmentation": None}, r"N of N annotations have no mask"),
         ({"ignore": 1}, r"N of N annotations say ignore, .* Say \"iscrowd\": 1 instead"),

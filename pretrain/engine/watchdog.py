@@ -192,18 +192,16 @@ class Watchdog:
         signs, silent = self._ask()
         if step != self._step or (self._slow and timeouts < PATIENCE and not silent):
             return
-        first = True
-        with suppress(RuntimeError):
-            first = not signs or self.world_size == 1 or connect().add(SAID, 1) == 1
-        if first:
-            with suppress(OSError):  # a terminal that is closed
-                sys.stderr.write(
-                    f"error: no progress in {timeouts * self.timeout_s:g} s: "
-                    f"{silent or hanging(signs)}. The run ends; start it again with --resume, "
-                    f"and with {VARIABLE}=SECONDS (now {self.timeout_s:g}) if {self._doing} needs "
-                    "more time\n"
-                )
-                sys.stderr.flush()
+        with suppress(RuntimeError):  # the store has gone: say so
+            if signs and self.world_size > 1 and connect().add(SAID, 1) > 1:
+                return  # another one says it, and ends this process
+        with suppress(OSError):  # a terminal that is closed
+            sys.stderr.write(
+                f"error: no progress in {timeouts * self.timeout_s:g} s: "
+                f"{silent or hanging(signs)}. The run ends; start it again with --resume, and with "
+                f"{VARIABLE}=SECONDS (now {self.timeout_s:g}) if {self._doing} needs more time\n"
+            )
+            sys.stderr.flush()
         status = TRY_AGAIN if STOP.told else 1
         if signs:
             self.end_all(status)

@@ -10,8 +10,10 @@ import time
 
 import pytest
 import torch
+from mmengine.config import Config
 from torch.utils.data import DataLoader
 
+from pretrain.engine.launch import config_text
 from pretrain.engine.loaders import guard_workers, leave_signals_to_the_run, worker_fault
 
 NO_ROOM = "unable to write to file </torch_1_2>: No space left on device (28)"
@@ -108,9 +110,12 @@ def test_another_fault_is_no_fault_of_the_worker():
     assert fault("another fault") == ""
 
 
-def test_the_time_for_a_batch_is_the_loaders_own_only_with_workers(monkeypatch):
+def test_guards_are_no_part_of_what_a_run_computes(monkeypatch):
     monkeypatch.setenv("COLLECTIVE_TIMEOUT", "100")
-    loaders = [{"num_workers": 2}, {"num_workers": 0}]
-    for loader in loaders:
-        guard_workers(loader)
-    assert [loader.get("timeout") for loader in loaders] == [90.0, None]
+    loaders = {"train_dataloader": {"num_workers": 2}, "val_dataloader": {"num_workers": 0}}
+    cfg = Config(loaders)
+    before = config_text(cfg)
+    for name in loaders:
+        guard_workers(cfg[name])
+    assert cfg.train_dataloader.timeout == 90.0 and "timeout" not in cfg.val_dataloader
+    assert config_text(cfg) == before

@@ -74,11 +74,13 @@ class Outcome(NamedTuple):
     seconds: float  # from the trouble to the end of the others
 
 
+BOTH = None
 CASES = {  # trouble, which of them is sent what, and how they train
     "stopped": (no_trouble, (1, signal.SIGSTOP), {}),
     "stopped while all start": (no_trouble, (1, signal.SIGSTOP), {"slow": True}),
     "stopped where they meet": (no_trouble, (0, signal.SIGSTOP), {}),
     "killed": (no_trouble, (1, signal.SIGKILL), {}),
+    "suspended": (no_trouble, (BOTH, signal.SIGSTOP), {"iterations": 300}),
     "hangs": (hang, None, {}),
     "works alone": (work_long_alone, None, {"slow": True, "timeout_s": 1, "iterations": 2}),
     "told to stop": (save_and_stop, None, {"timeout_s": 200}),
@@ -95,7 +97,12 @@ def outcomes(tmp_path_factory):
             while not all(log.exists() and "under way" in log.read_text() for log in logs):
                 time.sleep(0.05)
             time.sleep(TIMEOUT_S / 8)  # a few beats: each has told its host
-            os.kill(pids[signalled[0]], signalled[1])
+            for pid in pids if signalled[0] is BOTH else [pids[signalled[0]]]:
+                os.kill(pid, signalled[1])
+            if signalled[0] is BOTH:
+                time.sleep(1.5 * TIMEOUT_S)
+                for pid in pids:
+                    os.kill(pid, signal.SIGCONT)
         begun = time.monotonic()
         others = [rank for rank in (0, 1) if not signalled or rank != signalled[0]]
         statuses = {rank: wait_for(pids[rank]) for rank in others}
@@ -155,6 +162,12 @@ def test_a_process_that_hangs_is_named_once_and_with_its_place(outcomes):
 def test_what_is_slow_but_alone_is_no_hang(outcomes):
     statuses, logs, _ = outcomes["works alone"]
     assert statuses == {0: 0, 1: 0} and PATIENCE < 7, logs
+
+
+def test_a_job_that_was_suspended_goes_on(outcomes):
+    """As by ``scontrol suspend``, for longer than the stated time."""
+    statuses, logs, _ = outcomes["suspended"]
+    assert statuses == {0: 0, 1: 0}, logs
 
 
 def test_all_end_with_the_status_of_the_one_that_was_told_to_stop(outcomes):

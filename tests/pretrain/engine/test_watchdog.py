@@ -100,7 +100,7 @@ def outcomes(tmp_path_factory):
             for pid in pids if signalled[0] is BOTH else [pids[signalled[0]]]:
                 os.kill(pid, signalled[1])
             if signalled[0] is BOTH:
-                time.sleep(1.5 * TIMEOUT_S)
+                time.sleep(TIMEOUT_S + 1)
                 for pid in pids:
                     os.kill(pid, signal.SIGCONT)
         begun = time.monotonic()

@@ -234,7 +234,7 @@ def load_config(args: argparse.Namespace, names: Names) -> Config:
     check_options(cfg, options, names, args.config)
     merge(cfg, options, args.config, names)
     if not args.work_dir:
-        block = "" if cfg.get("epochs") == usual else f"_{cfg.epochs}ep"  # see results.plan.paper
+        block = "" if cfg.get("epochs") == usual else f"_{cfg.epochs}ep"  # see results/plan
         args.work_dir = f"work_dirs/{Path(args.config).stem}{block}"
     for name, value, way in (
         ("work_dir", args.work_dir, "--work-dir FOLDER"),

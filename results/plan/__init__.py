@@ -1,1 +1,1 @@
-"""Which runs each table needs."""
+"""What runs each table and figure needs: the paper's, and the demo's on drawn scenes."""

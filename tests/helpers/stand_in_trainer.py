@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from results.plan.planned_run import Run
+from results.plan.run import Run
 
 
 def run_named(name, *needs):

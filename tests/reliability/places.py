@@ -20,8 +20,8 @@ from pretrain.encoders import build_encoder
 from pretrain.engine.refresh import VARIABLE
 from pretrain.engine.run_folder import LAST
 from pretrain.export import export_checkpoint
-from results.plan.demo import DEMO
-from results.plan.planned_run import TRAINERS, in_order
+from results.plan.demo_tables import DEMO
+from results.plan.run import TRAINERS, in_order
 from tests.reliability.files import DROPPED, files
 from tests.reliability.session import Session, loader_workers, second_process
 from tools.measure.tables import made_up, record

@@ -13,7 +13,7 @@ import numpy as np
 
 from results.figures.artifacts import load_losses, load_scenes
 from results.figures.tsne import read_features
-from results.plan.planned_run import Run
+from results.plan.run import Run
 from results.record.run_record import RunRecord
 from results.report.report import render_report
 from results.report.trace import find_cell, trace
@@ -35,7 +35,7 @@ from tests.reliability.mutations import (
     write,
 )
 from tests.reliability.targets import Read, Spoil, Target
-from tools.reproduce.state import Place, state
+from tools.reproduce.state import Place, look
 from tools.setup.machine import ROOT
 
 DATASETS = {"pretrain": "imagenet1k", "linear": "imagenet1k", "transfer": "coco2017"}
@@ -259,7 +259,7 @@ def planned_run(folder: Path) -> tuple[Spoil, Read]:
         return write(folder / "a/record.json", hostile_json(random, valid_record()))
 
     def read(path: Path) -> None:
-        state(run, Place(str(folder), str(folder)))
+        look(run, Place(str(folder), str(folder)))
 
     return spoil, read
 

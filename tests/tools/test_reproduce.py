@@ -24,7 +24,7 @@ from tests.helpers.stand_in_trainer import BROKEN, RUNS, A, B, C, run_named, tra
 from tools.reproduce import __main__ as reproduce
 from tools.reproduce import slurm as reproduce_slurm
 from tools.reproduce.here import execute, run_missing
-from tools.reproduce.state import FAILED, LOG, Place, state
+from tools.reproduce.state import FAILED, LOG, Place, look
 
 SECONDS = 0.15  # of a run that may be killed
 DRIVER = """
@@ -89,7 +89,7 @@ def start(base, number=0):
 
 
 def test_runs_what_is_missing_each_after_its_needs(base, place, capsys):
-    assert [state(run, place) for run in RUNS] == ["missing"] * len(RUNS)
+    assert [look(run, place)[0] for run in RUNS] == ["missing"] * len(RUNS)
     states = run_missing(RUNS, place, lambda run: trainer(run, place, base))
     assert states == {run.name: "done" for run in RUNS}
     check_each_once(base)
@@ -110,7 +110,7 @@ def test_goes_on_after_a_failure_and_skips_what_needs_it(base, place, capsys):
     }  # fmt: skip
     assert journal(base)["begins broken"] == 1
     folder = place.folder(BROKEN)
-    assert state(BROKEN, place) == "failed" and (folder / FAILED).read_text() == "exit status 3\n"
+    assert look(BROKEN, place)[0] == "failed" and (folder / FAILED).read_text() == "exit status 3\n"
     assert (folder / LOG).read_text() == "the disk is full\n"
     said = capsys.readouterr().out
     assert "  the disk is full" in said
@@ -132,11 +132,11 @@ def test_a_locked_run_counts_as_running(base, place):
     try:
         while not journal(base):
             time.sleep(0.02)
-        assert (state(A, place), state(B, place)) == ("running", "missing")
+        assert (look(A, place)[0], look(B, place)[0]) == ("running", "missing")
     finally:
         process.kill()
         process.wait()
-    assert state(A, place) == "missing"
+    assert look(A, place)[0] == "missing"
 
 
 def test_a_trainer_that_outlives_its_call_keeps_the_run(base, place):
@@ -155,12 +155,12 @@ def test_a_trainer_that_outlives_its_call_keeps_the_run(base, place):
     process.kill()
     process.wait()
     try:
-        assert state(A, place) == "running"
+        assert look(A, place)[0] == "running"
     finally:
         os.kill(int(pid.read_text()), signal.SIGKILL)
-    while state(A, place) == "running":
+    while look(A, place)[0] == "running":
         time.sleep(0.01)
-    assert state(A, place) == "missing"
+    assert look(A, place)[0] == "missing"
 
 
 CHAIN = """#!/usr/bin/env bash
@@ -194,10 +194,10 @@ def test_a_trainer_ends_with_its_call(number, moment, base, place):
     process.send_signal(number)
     process.wait(timeout=60)
     for _ in range(6000):
-        if state(A, place) != "running":
+        if look(A, place)[0] != "running":
             break
         time.sleep(0.01)
-    assert state(A, place) == "missing" and not journal(base)
+    assert look(A, place)[0] == "missing" and not journal(base)
 
 
 def test_killed_at_random_moments_each_run_is_done_once(base):
@@ -280,12 +280,13 @@ def test_a_folder_with_the_record_of_another_run_is_said_so(tmp_path, capsys):
     assert words + "instead of 800, config" in told and "move its folder away, or name " in told
 
 
+NEWER = "_version\": 9"
 DAMAGED = {
     "cut": lambda path: path.write_bytes(path.read_bytes()[:100]),
     "empty": lambda path: path.write_bytes(b""),
     "pipe": lambda path: (path.unlink(), os.mkfifo(path)),
     "folder": lambda path: (path.unlink(), path.mkdir()),
-    "newer": lambda path: path.write_text(path.read_text().replace('_version": 3', '_version": 4')),
+    "newer": lambda path: path.write_text(re.sub(r'_version": \d', NEWER, path.read_text())),
 }
 
 
@@ -320,7 +321,7 @@ def test_what_failed_before_is_tried_again_whatever_the_clock_says(years, base, 
     mark = place.folder(BROKEN) / FAILED
     mark.write_text("exit status 3\n")
     os.utime(mark, (time.time() + years * 365 * 86400,) * 2)
-    assert state(BROKEN, place) == "failed"
+    assert look(BROKEN, place)[0] == "failed"
     assert run_missing([BROKEN], place, lambda run: trainer(run, place, base)) == {
         "broken": "failed"
     }

@@ -16,17 +16,18 @@ import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pretrain.engine.refresh import VARIABLE, refresh_tables
-from results.plan.cost import gpu_hours, measured_reports
-from results.plan.demo import DEMO
-from results.plan.paper import PAPER
-from results.plan.planned_run import TRAINERS, Run, in_order
+from results.plan.demo_tables import DEMO
+from results.plan.gpu_hours import gpu_hours, measured_reports
+from results.plan.paper_tables import PAPER
+from results.plan.run import TRAINERS, Run, in_order
 from results.record.run_record import RunRecord
-from tools.reproduce import slurm as reproduce_slurm
+from tools.reproduce import slurm
 from tools.reproduce.here import end_when_asked, run_missing
-from tools.reproduce.state import Place, state, what_to_do
+from tools.reproduce.state import Place, look
 from tools.setup.machine import ROOT
 
 PLANS = {"paper": PAPER, "demo": DEMO}
@@ -54,45 +55,45 @@ def runs_of(tables: Sequence[str], scale: str) -> tuple[Run, ...]:
 def print_plan(runs: Sequence[Run], place: Place) -> None:
     """Every run with its state, GPU-hours and needs, then the sums."""
     reports = measured_reports()
-    states, hours = Counter[str](), 0.0
-    width = max(len(run.name) for run in runs)
+    states = {run.name: shown_state(run, place) for run in runs}
+    width = max(map(len, states))
     print(f"{'state':9} {'run':{width}} {'kind':9} {'GPU-hours':>15}  needs; config")
-    unknown = 0
     for run in runs:
-        found = shown_state(run, place)
-        states[found] += 1
-        cost = cost_of(run, place, found, reports)
+        cost = cost_of(run, place, states[run.name], reports)
         needs = ", ".join(need.name for need in run.needs) or "nothing"
-        print(f"{found:9} {run.name:{width}} {run.kind:9} {cost:>15}  {needs}; ", end="")
-        print(" = ".join((run.config, *run.also)) if run.config else place.shown(run))
-        if found != "done" and run.kind in TRAINERS:
-            estimate = gpu_hours(run, reports)
-            hours += estimate[0] if estimate else 0.0
-            unknown += estimate is None
-    print(f"{len(runs)} runs: " + ", ".join(f"{n} {name}" for name, n in sorted(states.items())))
+        what = " = ".join((run.config, *run.also)) if run.config else place.shown(run)
+        print(f"{states[run.name]:9} {run.name:{width}} {run.kind:9} {cost:>15}  {needs}; {what}")
+    print(f"{len(runs)} runs: {counted(states)}")
     print_faults(runs, place)
-    measured = f"{hours:,.0f} GPU-hours, training steps alone, by results/measured"
-    print(
-        f"to do: {measured}" + (f", and {unknown} runs whose cost is not measured" * bool(unknown))
-    )
+    to_do = [run for run in runs if run.kind in TRAINERS and states[run.name] != "done"]
+    hours = [gpu_hours(run, reports) for run in to_do]
+    measured = f"{sum(filter(None, hours)):,.0f} GPU-hours, training steps alone"
+    unknown = hours.count(None)
+    more = f", and {unknown} runs whose cost is not measured" if unknown else ""
+    print(f"to do: {measured}, by results/measured{more}")
+
+
+def counted(states: Mapping[str, str]) -> str:
+    """How many runs are in each state."""
+    return ", ".join(f"{n} {name}" for name, n in sorted(Counter(states.values()).items()))
 
 
 def print_faults(runs: Sequence[Run], place: Place) -> None:
-    """The runs whose folders need a hand, with what was found there and how to mend it."""
+    """The runs whose folders need a hand, with what was found there and how to repair it."""
     for run in runs:
-        if told := what_to_do(run, place):
+        if told := look(run, place)[1]:
             print(f"{run.name}: {told}")
 
 
 def shown_state(run: Run, place: Place) -> str:
-    """As :func:`reproduce_state.state`, or queued, or failed, where it was given to Slurm."""
-    found = state(run, place)
-    if found != "missing" or not (place.folder(run) / reproduce_slurm.JOB).is_file():
+    """As :func:`look` says, or queued, or failed, where it was given to Slurm."""
+    found, _ = look(run, place)
+    if found != "missing" or not (place.folder(run) / slurm.JOB).is_file():
         return found
-    return "queued" if reproduce_slurm.queued_job(place.folder(run)) else "failed"
+    return "queued" if slurm.queued_job(place.folder(run)) else "failed"
 
 
-def cost_of(run: Run, place: Place, found: str, reports: Sequence[dict[str, object]]) -> str:
+def cost_of(run: Run, place: Place, found: str, reports: Sequence[dict[str, Any]]) -> str:
     """What it took, if it is done; else what it will take, where that was measured."""
     if run.kind not in TRAINERS:
         return "none"
@@ -101,7 +102,7 @@ def cost_of(run: Run, place: Place, found: str, reports: Sequence[dict[str, obje
         hours = record.wall_time_s * record.world_size / 3600
         return f"took {hours:.2f}" if record.hardware.get("gpus") else f"CPU {hours:.2f} h"
     estimate = gpu_hours(run, reports)
-    return f"{estimate[0]:,.0f}" if estimate else "not measured"
+    return "not measured" if estimate is None else f"{estimate:,.0f}"
 
 
 def from_root(folder: str | None) -> str | None:
@@ -109,8 +110,8 @@ def from_root(folder: str | None) -> str | None:
     return folder if not folder or os.path.isabs(folder) else os.path.relpath(folder, ROOT)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status, 1 where a run failed, 2 where the input is at fault."""
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python tools/reproduce.py",
         description=__doc__,
@@ -125,16 +126,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", metavar="DIR", help="folder of the runs: work_dirs")
     parser.add_argument("--data", metavar="DIR", help="holds imagenet/, coco/, cityscapes/: data")
     parser.add_argument("--processes", type=int, metavar="N", help="of a training; every GPU, or 1")
-    _, _, variables = (reproduce_slurm.__doc__ or "").partition("\n\n")
+    _, _, variables = (slurm.__doc__ or "").partition("\n\n")
     parser.epilog = f"--slurm reads from the environment:\n{variables}"
-    args = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status, 1 where a run failed, 2 where the input is at fault."""
+    args = parse(arguments)
     usual = FOLDERS[args.scale]
     place = Place(from_root(args.runs) or usual.runs, from_root(args.data) or usual.data)
     os.chdir(ROOT)
     try:
         runs = runs_of(args.tables, args.scale)
         if args.slurm:
-            for name, outcome in reproduce_slurm.submit_missing(runs, place).items():
+            for name, outcome in slurm.submit_missing(runs, place).items():
                 print(f"{name}: {outcome}")
             return 0
         if not args.run:
@@ -152,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             absent = [need.name for need in run.needs if states[need.name] != "done"]
             print(f"{run.name}: skipped, it needs {', '.join(absent)}")
     print_faults(runs, place)
-    print(", ".join(f"{n} {name}" for name, n in sorted(Counter(states.values()).items())))
+    print(counted(states))
     os.environ[VARIABLE] = refresh
     refresh_tables(place.folder(runs[-1]))
     return 0 if set(states.values()) == {"done"} else 1

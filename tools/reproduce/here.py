@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from pretrain.engine.stopping import TRY_AGAIN, end_with_the_parent
-from results.plan.planned_run import Run
-from tools.reproduce.state import FAILED, LOG, Place, locked, state, what_to_do
+from results.plan.run import Run
+from tools.reproduce.state import FAILED, LOG, Place, locked, look
 
 SECONDS_BETWEEN_LOOKS = 2.0  # at what others are running
 
@@ -39,26 +39,29 @@ def run_missing(
     """
     tried = set[str]()
     while True:
-        states = {run.name: state(run, place) for run in runs}
-        for name, found in states.items():
-            if found == "failed" and name not in tried:
-                states[name] = "missing"  # an earlier call's failure
+        states = {run.name: look(run, place)[0] for run in runs}
         ready = [
             run
             for run in runs
-            if states[run.name] == "missing"
+            if states[run.name] in ("missing", "failed")  # in an earlier call
+            and run.name not in tried
             and all(states[need.name] == "done" for need in run.needs)
         ]
         if ran := next((run for run in ready if execute(run, place, command(run))), None):
             tried.add(ran.name)
-            continue  # look anew
-        if "running" not in states.values() and not ready:
-            return {name: found.replace("missing", "skipped") for name, found in states.items()}
-        time.sleep(seconds)
+        elif ready or "running" in states.values():
+            time.sleep(seconds)
+        else:
+            return {
+                name: "skipped" if found in ("missing", "failed") and name not in tried else found
+                for name, found in states.items()
+            }
 
 
 def execute(run: Run, place: Place, command: list[str]) -> bool:
     """Run it unless another process has just begun or finished it.
+
+    It inherits the lock, and is told to end when this process does, however that ends.
 
     Returns:
         Whether it was run here, well or not.
@@ -70,38 +73,34 @@ def execute(run: Run, place: Place, command: list[str]) -> bool:
         (folder / FAILED).unlink(missing_ok=True)
         begun = time.monotonic()
         print(f"{run.name}: {place.shown(run)}", flush=True)
-        with (folder / LOG).open("a") as log:
-            status = call(command, log.fileno(), lock.fileno())
+        with (
+            (folder / LOG).open("a") as log,
+            subprocess.Popen(
+                command,
+                env={"PYTHON": sys.executable, **os.environ},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=[lock.fileno()],
+                preexec_fn=end_with_the_parent(signal.SIGTERM),  # a trainer saves
+            ) as process,
+        ):
+            try:
+                status = process.wait()
+            except BaseException:
+                process.terminate()
+                raise
         seconds = f"after {time.monotonic() - begun:.0f} s"
-        if status == 0 and state(run, place) == "done":
+        found, told = look(run, place)
+        if status == 0 and found == "done":
             print(f"{run.name}: done {seconds}", flush=True)
             return True
-        why = f"exit status {status}" if status else ""
-        why = why or what_to_do(run, place) or f"it left no {place.result(run)}"
+        why = f"exit status {status}" if status else told or f"it left no {place.result(run)}"
         (folder / FAILED).write_text(f"{why}\n")
         tail = (folder / LOG).read_text(errors="replace").splitlines()[-5:]
         print("\n".join(f"  {line[:200]}" for line in tail))
         print(f"{run.name}: failed {seconds}, {why}; its output is in {folder / LOG}", flush=True)
         return True
-
-
-def call(command: list[str], output: int, lock: int) -> int:
-    """Run a command that inherits the lock; it is told to end when this process does, however."""
-    environment = {"PYTHON": sys.executable, **os.environ}
-    with subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        pass_fds=[lock],
-        preexec_fn=end_with_the_parent(signal.SIGTERM),  # a trainer saves
-    ) as process:
-        try:
-            return process.wait()
-        except BaseException:
-            process.terminate()  # a trainer saves a checkpoint
-            raise
 
 
 def end_when_asked() -> None:

@@ -17,21 +17,26 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from results.plan.planned_run import TRAINERS, Run
+from results.plan.run import TRAINERS, Run
 from tools.reproduce.state import (
     FAILED,
     LOG,
-    MODULES,
+    NEEDS_A_HAND,
     TRAINER_LOCK,
     Place,
-    is_done,
     is_locked,
     locked,
-    what_to_do,
+    look,
 )
 from tools.setup.machine import ROOT
 
 JOB = "slurm_job.txt"
+MODULES = {
+    "pretrain": "pretrain.train",
+    "linear": "pretrain.readout.linear_probe",
+    "transfer": "transfer.train",
+}
+ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", "REFRESH_TABLES": "1"}
 
 
 def submit_missing(runs: Sequence[Run], place: Place) -> dict[str, str]:
@@ -52,28 +57,27 @@ def submit_missing(runs: Sequence[Run], place: Place) -> dict[str, str]:
     outcomes: dict[str, str] = {}
     for run in runs:
         folder = place.folder(run)
-        if told := what_to_do(run, place):
+        absent = [n.name for n in run.needs if outcomes[n.name].startswith(("left", "skip"))]
+        found, told = look(run, place)
+        if found in NEEDS_A_HAND:
             outcomes[run.name] = f"left alone: {told}"
             continue
-        if absent := [n.name for n in run.needs if outcomes[n.name].startswith(("left", "skip"))]:
+        if absent:
             outcomes[run.name] = f"skipped, it needs {', '.join(absent)}"
             continue
         with locked(folder) as lock:
-            if is_done(run, place):
+            if place.result(run).exists():
                 outcomes[run.name] = "done"
-                continue
-            if lock is None or is_locked(folder / TRAINER_LOCK):
+            elif lock is None or is_locked(folder / TRAINER_LOCK):
                 outcomes[run.name] = "running"
-                continue
-            if job := queued_job(folder):
-                outcomes[run.name] = f"queued as {job}"
+            elif job := queued_job(folder):
+                outcomes[run.name], jobs[run.name] = f"queued as {job}", job
             else:
                 after = [jobs[need.name] for need in run.needs if need.name in jobs]
                 job = submit(run, place, after, resources)
                 (folder / FAILED).unlink(missing_ok=True)
                 (folder / JOB).write_text(f"{job}\n")
-                outcomes[run.name] = f"submitted as {job}"
-            jobs[run.name] = job
+                outcomes[run.name], jobs[run.name] = f"submitted as {job}", job
     return outcomes
 
 
@@ -86,39 +90,23 @@ def submit(run: Run, place: Place, after: Sequence[str], resources: Sequence[str
     Raises:
         ValueError: what sbatch said against it.
     """
-    options = [
-        f"--job-name={run.name}",
-        f"--chdir={ROOT}",
-        f"--output={(ROOT / place.folder(run) / LOG).absolute()}",
-        "--open-mode=append",
-    ]
+    log = (ROOT / place.folder(run) / LOG).absolute()
+    options = [f"--job-name={run.name}", f"--chdir={ROOT}", f"--output={log}", "--open-mode=append"]
     if after:
         options += [f"--dependency=afterok:{':'.join(after)}", "--kill-on-invalid-dep=yes"]
     if run.kind in TRAINERS:
         options += resources
-        module = MODULES[run.kind]
-        command = [
-            "srun",
-            *(o for o in resources if o.startswith("--cpus")),
-            "--kill-on-bad-exit=1",
-        ]
-        command += [sys.executable, "-m", module, run.config, "--launcher", "slurm"]
-        command += place.trainer_arguments(run)
+        cores = [option for option in resources if option.startswith("--cpus")]
+        command = ["srun", *cores, "--kill-on-bad-exit=1", sys.executable, "-m", MODULES[run.kind]]
+        command += [run.config, "--launcher", "slurm", *place.trainer_arguments(run)]
     else:
         options.append("--ntasks=1")
         command = place.command(run)
-    more = shlex.split(os.environ.get("SBATCH_ARGS", ""))
+    options += [*shlex.split(os.environ.get("SBATCH_ARGS", "")), f"--wrap={shlex.join(command)}"]
     spoken = subprocess.run(
-        ["sbatch", "--parsable", *options, *more, f"--wrap={shlex.join(command)}"],
-        env={
-            "OMP_WAIT_POLICY": "PASSIVE",
-            "PYTHONUNBUFFERED": "1",
-            "REFRESH_TABLES": "1",
-            **os.environ,
-        },
-        capture_output=True,
+        ["sbatch", "--parsable", *options], env={**ENVIRONMENT, **os.environ}, capture_output=True,
         text=True,
-    )
+    )  # fmt: skip
     job = spoken.stdout.strip().partition(";")[0]  # "JOB" or "JOB;CLUSTER"
     if spoken.returncode or not job.isdecimal():
         said = (spoken.stderr or spoken.stdout).strip()
@@ -145,12 +133,9 @@ def training_resources(environment: Mapping[str, str]) -> list[str]:
         raise ValueError(
             f"GPUS_PER_NODE is {per_node}, GPUS is {gpus}; expected one that divides it"
         )
-    return [
-        f"--ntasks={gpus}",
-        f"--ntasks-per-node={per_node}",
-        f"--gres={environment.get('GRES') or f'gpu:{per_node}'}",
-        f"--cpus-per-task={number('CPUS_PER_TASK', 8)}",
-    ]
+    gres, cores = environment.get("GRES") or f"gpu:{per_node}", number("CPUS_PER_TASK", 8)
+    nodes = [f"--ntasks={gpus}", f"--ntasks-per-node={per_node}"]
+    return [*nodes, f"--gres={gres}", f"--cpus-per-task={cores}"]
 
 
 def queued_job(folder: Path) -> str:

@@ -11,21 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from results.plan.planned_run import TRAINERS, Run
+from results.plan.run import TRAINERS, Run
 from results.record.run_record import FILE_NAME, RunRecord
 
 SCRIPTS = {"pretrain": "pretrain", "linear": "linear_probe", "transfer": "dist_train"}  # tools/
-MODULES = {
-    "pretrain": "pretrain.train",
-    "linear": "pretrain.readout.linear_probe",
-    "transfer": "transfer.train",
-}
-OUR_LOCK, TRAINER_LOCK = (
-    ".reproduce.lock",
-    ".lock",
-)  # the second: pretrain.engine.launch
+OUR_LOCK, TRAINER_LOCK = ".reproduce.lock", ".lock"  # the second: pretrain.engine.launch
 FAILED = "failed.txt"
 LOG = "reproduce.log"
+NEEDS_A_HAND = ("other run", "damaged")
 
 
 @dataclass(frozen=True)
@@ -63,89 +56,56 @@ class Place:
         return shlex.join(self.command(run)).replace(sys.executable, "python", 1)
 
 
-class OtherRun(ValueError):
-    """A folder holds the record of another run than the planned one."""
+def look(run: Run, place: Place) -> tuple[str, str]:
+    """The state of a run, and what to do about it where its folder needs a hand.
 
-
-def state(run: Run, place: Place) -> str:
-    """done, running, failed (in this call or an earlier one), missing, other run or damaged.
-
-    The last two need a hand, and :func:`is_done` says how: the folder holds the record of another
-    run, or one that cannot be read.
+    The state is done, running, failed (in this call or an earlier one), missing; other run, where
+    the folder has the record of another one; or damaged, where its record cannot be read.
     """
-    try:
-        if is_done(run, place):
-            return "done"
-    except OtherRun:
-        return "other run"
-    except (OSError, ValueError):
-        return "damaged"
-    folder = place.folder(run)
-    if is_locked(folder / OUR_LOCK) or is_locked(folder / TRAINER_LOCK):
-        return "running"
-    return "failed" if (folder / FAILED).is_file() else "missing"
-
-
-def what_to_do(run: Run, place: Place) -> str:
-    """Of a run that is damaged or another one: what was found, and how to mend it; else ""."""
-    try:
-        is_done(run, place)
-    except (OSError, ValueError) as error:
-        return str(error)
-    return ""
-
-
-def is_done(run: Run, place: Place) -> bool:
-    """Whether the result is there and, if it is a record, of this run.
-
-    Raises:
-        OtherRun: it is of another run.
-        ValueError: it cannot be read.
-    """
-    path = place.result(run)
-    if not path.exists():
-        return False
-    if run.kind in TRAINERS:
+    path, folder = place.result(run), place.folder(run)
+    if path.exists():
+        if run.kind not in TRAINERS:
+            return "done", ""
         try:
             record = RunRecord.read(path)
         except (OSError, ValueError) as error:
-            raise ValueError(
+            return "damaged", (
                 f"{error}; move it away, and the run ends anew from its last checkpoint: "
                 f"mv {shlex.quote(str(path))} {shlex.quote(f'{path}.damaged')}"
-            ) from error
-        configs = {Path(config).name for config in (run.config, *run.also)}
-        planned = {
-            "kind": run.kind,
-            "method": run.method,
-            "encoder": run.encoder,
-            "pretrain_epochs": run.epochs,
-            "split": run.split,
-        }
-        wrong = [
-            f"{name} {getattr(record, name)} instead of {value}"
-            for name, value in planned.items()
-            if getattr(record, name) != value
-        ]
-        if Path(record.config).name not in configs:
-            wrong.append(f"config {record.config} instead of {run.config}")
-        if wrong:
-            raise OtherRun(
-                f"{path} is the record of another run: {', '.join(wrong)}; move its folder away, "
+            )
+        if wrong := _differences(run, record):
+            return "other run", (
+                f"{path} is the record of another run: {wrong}; move its folder away, "
                 "or name another one for the runs with --runs DIR"
             )
-    return True
+        return "done", ""
+    if is_locked(folder / OUR_LOCK) or is_locked(folder / TRAINER_LOCK):
+        return "running", ""
+    return ("failed" if (folder / FAILED).is_file() else "missing"), ""
+
+
+def _differences(run: Run, record: RunRecord) -> str:
+    """What the record says of itself that the plan does not."""
+    planned = {
+        "kind": run.kind, "method": run.method, "encoder": run.encoder,
+        "pretrain_epochs": run.epochs, "split": run.split,
+    }  # fmt: skip
+    found = {name: getattr(record, name) for name in planned}
+    wrong = [f"{n} {found[n]} instead of {planned[n]}" for n in planned if found[n] != planned[n]]
+    if Path(record.config).name not in {Path(config).name for config in (run.config, *run.also)}:
+        wrong.append(f"config {record.config} instead of {run.config}")
+    return ", ".join(wrong)
 
 
 def is_locked(path: Path) -> bool:
     """Whether a process holds the lock."""
+    if not path.is_file():
+        return False
     try:
-        file = path.open("a") if path.is_file() else None
+        with path.open("a") as file:
+            return not _take(file, fcntl.LOCK_SH)
     except PermissionError:
         return True  # another user's
-    if file is None:
-        return False
-    with file:
-        return not _take(file, fcntl.LOCK_SH)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from results.__main__ import main
 from results.figures.artifacts import MAX_PANELS, MAX_SCENES, SHOWN_SIDE, load_losses, load_scenes
 from results.figures.footprint_plots import SHOWN_WIDTH
 from results.figures.plots import ap_bars, loss_curves, loss_range
-from results.plan.paper import PAPER
+from results.plan.paper_tables import PAPER
 from results.report.provenance import duration, hardware
 from results.report.report import render_report, write_report
 from results.tables.footprints import load_footprints

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from results.plan.planned_run import Run, readout, transfer
+from results.plan.run import (
+    METHODS,
+    Run,
+    convert_cityscapes,
+    draw_split,
+    footprint,
+    readout,
+    transfer,
+)
 
-METHODS = ("simclr", "gim", "loco")
 ENCODERS = {"r50": "resnet50", "sh50": "shufflenetv2_50", "pr50": "presnet50"}
 EPOCHS = (100, 800)  # the blocks of Tables 2 and 3
 CONFIGS_EPOCHS = {"r50": 800, "sh50": 800, "pr50": 100}  # of configs/pretrain/
 SPLITS = range(5)  # section 5.3
 FEW = {"coco10k": ("10k", 10000), "coco1k": ("1k", 1000)}
-
-
-# ---- pretraining and readout ---------------------------------------------------------------------
 
 # Rows of Tables 4, 5 and 7 that are runs of configs/pretrain/ at 100 epochs.
 ALSO = {
@@ -27,35 +31,27 @@ ALSO = {
     ("simclr", "pr50"): ("table7_simclr_pr50",),
     ("gim", "pr50"): ("table7_gim_pr50",),
     ("loco", "pr50"): ("table7_loco_pr50",),
-}  # fmt: skip
+}
 
 
 def pretraining(method: str, arch: str, epochs: int) -> Run:
     """A run of configs/pretrain/."""
     also = ALSO.get((method, arch), ()) if epochs == 100 else ()
     return Run(
-        name=f"{method}_{arch}" + ("" if epochs == CONFIGS_EPOCHS[arch] else f"_{epochs}ep"),
-        kind="pretrain",
-        config=f"configs/pretrain/{method}_{arch}.py",
+        f"{method}_{arch}" + ("" if epochs == CONFIGS_EPOCHS[arch] else f"_{epochs}ep"), "pretrain",
+        ("data_root={data}/imagenet/train", f"epochs={epochs}"),
+        f"configs/pretrain/{method}_{arch}.py",
         also=tuple(f"configs/ablations/{name}.py" for name in also),
-        arguments=("data_root={data}/imagenet/train", f"epochs={epochs}"),
-        method=method,
-        encoder=ENCODERS[arch],
-        epochs=epochs,
-    )
+        method=method, encoder=ENCODERS[arch], epochs=epochs,
+    )  # fmt: skip
 
 
 def ablation(name: str, method: str) -> Run:
     """A run of configs/ablations/, with ResNet-50."""
     return Run(
-        name=name,
-        kind="pretrain",
-        config=f"configs/ablations/{name}.py",
-        arguments=("data_root={data}/imagenet/train",),
-        method=method,
-        encoder="resnet50",
-        epochs=100,
-    )
+        name, "pretrain", ("data_root={data}/imagenet/train",), f"configs/ablations/{name}.py",
+        method=method, encoder="resnet50", epochs=100,
+    )  # fmt: skip
 
 
 def imagenet(of: Run) -> Run:
@@ -66,38 +62,13 @@ def imagenet(of: Run) -> Run:
     return readout(of, config, "data_root={data}/imagenet")
 
 
-# ---- transfer ------------------------------------------------------------------------------------
-
 SUPERVISED = Run(
-    name="supervised_r50",
-    kind="export",
-    arguments=(
-        *("pretrain.export", "torchvision", "resnet50-19c8e357.pth", "--out"),
-        "backbones/supervised_resnet50.safetensors",
-    ),
+    "supervised_r50", "export",
+    ("pretrain.export", "torchvision", "resnet50-19c8e357.pth", "--out",
+     "backbones/supervised_resnet50.safetensors"),
     result="backbones/supervised_resnet50.safetensors",
-)
-CITYSCAPES = Run(
-    name="cityscapes_annotations",
-    kind="convert",
-    arguments=("transfer.prepare", "cityscapes", "--data-root", "{data}/cityscapes"),
-    result="{data}/cityscapes/annotations/instancesonly_filtered_gtFine_val.json",
-)
-
-
-def draw(size_name: str, size: int, split: int, needs: tuple[Run, ...] = ()) -> Run:
-    """One of the splits that Table 3 is trained on."""
-    out = f"{{data}}/coco/annotations/instances_train2017_{size_name}_seed{split}"
-    return Run(
-        name=f"split_{size_name}_{split}",
-        kind="split",
-        arguments=(
-            *("transfer.splits", "{data}/coco/annotations/instances_train2017.json"),
-            *("--size", str(size), "--seed", str(split), "--out", f"{out}.json"),
-        ),
-        result=f"{out}.ids.json",  # written after the annotations
-        needs=needs,
-    )
+)  # fmt: skip
+CITYSCAPES = convert_cityscapes("cityscapes_annotations")
 
 
 def backbones(arch: str, epochs: Iterable[int] = EPOCHS) -> list[Run]:
@@ -107,20 +78,16 @@ def backbones(arch: str, epochs: Iterable[int] = EPOCHS) -> list[Run]:
 
 def frozen(weights: Run, arch: str, method: str) -> list[Run]:
     """Both halves of a row of Table 2."""
-    stem = f"mask_rcnn_{method}_{arch}_frozen"
     block = "_100ep" if weights.epochs == 100 else ""
-    where = {
-        f"{stem}{block}": (stem, "coco", ()),
-        f"{stem}_cityscapes{block}": (f"{stem}_cityscapes", "cityscapes", (CITYSCAPES,)),
-    }
+    row = (method, ENCODERS[arch], weights)
+    coco = f"mask_rcnn_{method}_{arch}_frozen"
     return [
+        transfer(f"{coco}{block}", coco, *row, "data_root={data}/coco"),
         transfer(
-            *(name, f"configs/{config}.py", method, ENCODERS[arch], weights),
-            f"data_root={{data}}/{folder}",
-            needs=needs,
-        )
-        for name, (config, folder, needs) in where.items()
-    ]
+            f"{coco}_cityscapes{block}", f"{coco}_cityscapes", *row, "data_root={data}/cityscapes",
+            needs=(CITYSCAPES,),
+        ),
+    ]  # fmt: skip
 
 
 def finetuned(weights: Run | None, method: str) -> list[Run]:
@@ -129,49 +96,24 @@ def finetuned(weights: Run | None, method: str) -> list[Run]:
     return [
         transfer(
             f"mask_rcnn_{method}_r50_{dataset}{block}_split{split}",
-            f"configs/mask_rcnn_{method}_r50_{dataset}.py",
-            *(method, "resnet50", weights),
-            *("data_root={data}/coco", f"split={split}"),
-            needs=(draw(*size, split),),
+            f"mask_rcnn_{method}_r50_{dataset}", method, "resnet50", weights,
+            "data_root={data}/coco", f"split={split}", needs=(draw_split(*size, split),),
             split=split,
         )
         for dataset, size in FEW.items()
         for split in SPLITS
-    ]
+    ]  # fmt: skip
 
-
-# ---- footprint -----------------------------------------------------------------------------------
-
-
-def footprint(encoder: str, *arguments: str) -> Run:
-    """Memory and computation of each stage and of a step of every method (Tables 6 and 7)."""
-    out = f"{{runs}}/footprint_{encoder}/footprint.json"
-    return Run(
-        name=f"footprint_{encoder}",
-        kind="footprint",
-        arguments=("pretrain.footprint", "--encoder", encoder, *arguments, "--json", out),
-        result=out,
-    )
-
-
-# ---- the tables and figures ----------------------------------------------------------------------
 
 TABLE4 = {
-    "simclr": ("table4_simclr_1_conv_block", "table4_simclr_2_layer_mlp"),
+    "simclr": ("simclr_1_conv_block", "simclr_2_layer_mlp"),
     "gim": (
-        "table4_gim",
-        "table4_gim_1_conv_block_without_downsampling",
-        "table4_gim_2_layer_mlp",
-        "table4_gim_2_conv_blocks",
-        "table4_gim_1_stage",
-        "table4_gim_full_network",
+        "gim", "gim_1_conv_block_without_downsampling", "gim_2_layer_mlp", "gim_2_conv_blocks",
+        "gim_1_stage", "gim_full_network",
     ),
-    "loco": ("table4_loco_2_layer_mlp",),
-}
-TABLE5 = (
-    *("table5_upper_layer_grad_only", "table5_l2_1e2", "table5_l2_1e3", "table5_l2_1e4"),
-    *("table5_1_block", "table5_2_blocks"),
-)
+    "loco": ("loco_2_layer_mlp",),
+}  # fmt: skip
+TABLE5 = ("upper_layer_grad_only", "l2_1e2", "l2_1e3", "l2_1e4", "1_block", "2_blocks")
 _R50_100EP = backbones("r50", [100])
 _PR50 = backbones("pr50", [100])
 
@@ -194,11 +136,15 @@ PAPER: dict[str, list[Run]] = {
     ],
     "table4": [
         *map(imagenet, _R50_100EP),
-        *(imagenet(ablation(name, method)) for method, names in TABLE4.items() for name in names),
+        *(
+            imagenet(ablation(f"table4_{name}", method))
+            for method, names in TABLE4.items()
+            for name in names
+        ),
     ],
     "table5": [
         *map(imagenet, _R50_100EP[1:]),  # without sharing, and sharing one stage
-        *(imagenet(ablation(name, "loco")) for name in TABLE5),
+        *(imagenet(ablation(f"table5_{name}", "loco")) for name in TABLE5),
     ],
     "table6": [footprint("resnet50"), footprint("presnet50")],
     "table7": [*map(imagenet, _PR50), footprint("presnet50")],

@@ -280,7 +280,7 @@ def test_a_folder_with_the_record_of_another_run_is_said_so(tmp_path, capsys):
     assert words + "instead of 800, config" in told and "move its folder away, or name " in told
 
 
-NEWER = "_version\": 9"
+NEWER = '_version": 9'
 DAMAGED = {
     "cut": lambda path: path.write_bytes(path.read_bytes()[:100]),
     "empty": lambda path: path.write_bytes(b""),

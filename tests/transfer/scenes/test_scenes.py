@@ -4,17 +4,17 @@ import hashlib
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
+from transfer.metrics import Prediction, instance_ap
 from transfer.scenes import datasets as scenes
 from transfer.scenes import formats as scene_formats
 from transfer.scenes.__main__ import main
@@ -36,7 +36,7 @@ def coco_root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def cityscapes_root(tmp_path_factory):
     root = tmp_path_factory.mktemp("scenes") / "cityscapes"
-    scenes.write_cityscapes(root, 8, 12, CITYSCAPES_SIZE, SEED)
+    scenes.write_cityscapes(root, 4, 12, CITYSCAPES_SIZE, SEED)
     return root
 
 
@@ -84,12 +84,10 @@ def test_a_scene_depends_on_each_of_its_four_arguments_and_nothing_else():
     ("write", "fingerprint"),
     [
         (scenes.write_coco, "438d67c2d8e38a41dced3df7604c4424c05ebed9f8726299b7aea82a212aa3a7"),
-        (
-            scenes.write_cityscapes,
-            "2ab2d7f97bf658b2d721659c09c8e0916bfaef5a41739f27882200f70dec5437",
-        ),
+        (scenes.write_cityscapes,
+         "2ab2d7f97bf658b2d721659c09c8e0916bfaef5a41739f27882200f70dec5437"),
     ],
-)
+)  # fmt: skip
 def test_pixels_and_annotations_are_pinned(tmp_path, write, fingerprint):
     # A change here changes every demo figure: raise DRAWING_VERSION with it.
     assert write(tmp_path / "out", 3, 2, (128, 96), 7).fingerprint == fingerprint
@@ -155,16 +153,6 @@ def test_scenes_have_every_category_tiny_and_large_objects_and_crowds(drawn):
     assert all(len(instance.parts) >= 6 for instance in instances if instance.crowd)
 
 
-def test_objects_are_colourful_and_the_background_is_not(drawn):
-    inside, outside = [], []
-    for scene in drawn:
-        chroma = scene.image.max(axis=2).astype(int) - scene.image.min(axis=2)
-        covered = np.any([instance.visible for instance in scene.instances], axis=0)
-        inside.append(chroma[covered].mean())
-        outside.append(chroma[~covered].mean())
-    assert min(inside) > 2 * max(outside)
-
-
 # ------------------------------------------------------------------------- polygons and run lengths
 
 
@@ -202,8 +190,6 @@ def test_cityscapes_polygons_repaint_every_part(drawn):
 
 
 def test_coco_annotations_are_the_drawn_masks(coco_root, drawn):
-    from pycocotools.coco import COCO
-
     coco = COCO(str(coco_root / "annotations" / "instances_train2017.json"))
     assert coco.getImgIds() == list(range(1, TRAIN + 1))
     names = {category["id"]: category["name"] for category in coco.loadCats(coco.getCatIds())}
@@ -225,9 +211,6 @@ def test_coco_annotations_are_the_drawn_masks(coco_root, drawn):
 
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
 def test_coco_evaluation_gives_the_ground_truth_an_ap_of_1(coco_root, kind):
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
     truth = COCO(str(coco_root / "annotations" / "instances_train2017.json"))
     detections = [
         {**annotation, "segmentation": truth.annToRLE(annotation), "score": 0.9}
@@ -238,12 +221,6 @@ def test_coco_evaluation_gives_the_ground_truth_an_ap_of_1(coco_root, kind):
     evaluation.accumulate()
     evaluation.summarize()
     assert evaluation.stats[0] == pytest.approx(1.0)
-
-
-def test_coco_val_is_drawn_apart_from_train(coco_root):
-    train = {path.read_bytes() for path in (coco_root / "train2017").iterdir()}
-    val = {path.read_bytes() for path in (coco_root / "val2017").iterdir()}
-    assert (len(train), len(val), len(train & val)) == (TRAIN, VAL, 0)
 
 
 # ------------------------------------------------------------------------------ Cityscapes' format
@@ -270,7 +247,7 @@ def test_cityscapesscripts_regenerate_the_images_from_the_polygons(cityscapes_ro
     from cityscapesscripts.preparation.json2labelImg import createLabelImage
 
     files = truth_files(cityscapes_root, "polygons.json")
-    assert len(files) == 20
+    assert len(files) == 16
     for polygons in files:
         annotation = Annotation()
         annotation.fromJsonFile(str(polygons))
@@ -307,8 +284,6 @@ def test_cityscapes_ids_are_the_drawn_masks(cityscapes_root):
 
 
 def test_cityscapes_evaluation_gives_the_ground_truth_an_ap_of_1(cityscapes_root):
-    from transfer.metrics import Prediction, instance_ap
-
     by_id = {identifier: name for name, identifier in CITYSCAPES_LABELS.values()}
     predictions, present = {}, set()
     for path in truth_files(cityscapes_root, "instanceIds.png"):
@@ -373,24 +348,14 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_write_leaves_no_dataset_and_the_next_one_tidies_up(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "transfer.scenes",
-        str(tmp_path / "out"),
-        "--train",
-        "5000",
-    ]
-    repository = Path(scenes.__file__).parents[2]
-    with subprocess.Popen(command, cwd=repository, stderr=subprocess.DEVNULL) as process:
-        while not list(tmp_path.glob(".out.partial-*/train2017/*.png")):
-            assert process.poll() is None
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
-    assert not (tmp_path / "out").exists()
+def test_what_a_killed_write_left_goes_away_and_a_running_one_stays(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    for process in (ended.pid, os.getppid()):
+        (tmp_path / f".out.partial-{process}").mkdir()
     scenes.write_coco(tmp_path / "out", 1, 1, (64, 64), 0)
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"out", f".out.partial-{os.getppid()}"}
 
 
 # ------------------------------------------------------------------------------------- the command
@@ -413,15 +378,13 @@ def test_the_command_writes_says_so_and_reuses(tmp_path, capsys):
         (["--train", "0"], "train is 0; scenes need 1 or more"),
         (["--seed", "-1"], "seed is -1; scenes need 0 or more"),
         (["--size", "32x200"], "32x200 pixels are too small: both sides need 64"),
+        (["--size", "128"], "'128' is no size; write it as 128x128"),
     ],
 )
 def test_the_command_refuses_what_cannot_be_drawn(tmp_path, capsys, arguments, message):
-    assert main([str(tmp_path / "out"), *arguments]) == 2
-    assert message in capsys.readouterr().err
+    try:
+        status = main([str(tmp_path / "out"), *arguments])
+    except SystemExit as end:  # argparse's
+        status = end.code
+    assert status == 2 and message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_command_refuses_a_size_that_is_none(tmp_path, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        main([str(tmp_path / "out"), "--size", "128"])
-    assert "'128' is no size; write it as 128x128" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import ast
 import difflib
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,8 +91,9 @@ def check(cfg: Config, names: Names) -> None:
         ValueError: lists everything that is wrong.
     """
     content = _without_scope(cfg.to_dict())
-    faults = [*_bad_values(content, names), *_set_by_hand(content, names)]
-    faults += [
+    faults = [
+        *_bad_values(content, names),
+        *_set_by_hand(content, names),
         *_foreign_weights(content, names),
         *_unread(content, names, _own_names(cfg.filename)),
     ]
@@ -132,10 +133,8 @@ def together(*attempts: Callable[[], object]) -> None:
 def forget_what_is_set(cfg: Config, names: Names) -> None:
     """Empty the places that documented names set, in a config that a run has left in its folder."""
     for place in (place for name in names.values() for place in name.sets):
-        *path, last = place.split(".")
-        holder: Any = cfg
-        for part in path:
-            holder = holder.get(part) if isinstance(holder, (dict, Config)) else None
+        path, _, last = place.rpartition(".")
+        holder = _at(cfg, path) if path else cfg
         if isinstance(holder, (dict, Config)) and holder.get(last) is not None:
             holder[last] = None
 
@@ -156,7 +155,7 @@ def _is_number(value: Any) -> bool:
 def _at(content: Any, place: str) -> Any:
     """What stands at a dotted place; ``...`` where there is no such place."""
     for part in place.split("."):
-        content = content.get(part, ...) if isinstance(content, Mapping) else ...
+        content = content.get(part, ...) if isinstance(content, (Mapping, Config)) else ...
     return content
 
 
@@ -281,15 +280,16 @@ def _own_names(path: str | None) -> list[str]:
 
 def _places(content: dict[str, Any]) -> list[tuple[str, Any]]:
     """Everything inside what the run reads, by its dotted name."""
-    read = {name: value for name, value in content.items() if name in READ and name != "protocol"}
-    return [place for name, value in read.items() for place in _inside(value, name)]
+    read = [name for name in content if name in READ and name != "protocol"]
+    return [place for name in read for place in _inside(content[name], name)]
 
 
-def _inside(value: Any, name: str) -> list[tuple[str, Any]]:
+def _inside(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     parts: Iterable[tuple[Any, Any]] = ()
     if isinstance(value, Mapping):
         parts = value.items()
     elif isinstance(value, (list, tuple)):
         parts = enumerate(value)
-    found = [(f"{name}.{key}", part) for key, part in parts]
-    return found + [place for inner, part in found for place in _inside(part, inner)]
+    for key, part in parts:
+        yield f"{name}.{key}", part
+        yield from _inside(part, f"{name}.{key}")

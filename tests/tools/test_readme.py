@@ -1,6 +1,5 @@
-"""README's generated parts: none is stale, and each says what its sources say."""
+"""The pages' generated parts: none is stale, and each says what its sources say."""
 
-import io
 import json
 import re
 import shutil
@@ -8,53 +7,41 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from tests.helpers.places import ROOT
+from tests.helpers.places import MEASURED, ROOT
 from tests.helpers.run_records import SHA, make_record
-from tools.readme import __main__ as readme
-from tools.readme import pictures as readme_pictures
-from tools.readme import tables as readme_tables
+from tools import readme
 
 PROVENANCE = {"dataset": "scenes_coco", "deviations": [], "seed": 0}
 TINY = {"encoder": "resnet_tiny", "dataset": "scenes_coco", "pretrain_epochs": 25}
+COSTS, COSTS_JSON = "docs/pages/costs.md", "footprint_resnet50_cpu.json"
 
 
 @pytest.fixture
 def root(tmp_path) -> Path:
     """The pages and what they come from, to be changed."""
-    for page in readme.PAGES:
-        (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / page, tmp_path / page)
-    shutil.rmtree(tmp_path / readme.MEASURED)
-    shutil.copytree(ROOT / readme.MEASURED, tmp_path / readme.MEASURED)
+    shutil.copy(ROOT / "README.md", tmp_path)
+    shutil.copytree(ROOT / "docs/pages", tmp_path / "docs/pages")
+    shutil.copytree(MEASURED, tmp_path / readme.MEASURED)
     return tmp_path
 
 
-def change(root, file, keys, value):
-    path = root / readme.MEASURED / file
-    content = inner = json.loads(path.read_text())
-    for key in keys[:-1]:
-        inner = inner[key]
-    inner[keys[-1]] = value
-    path.write_text(json.dumps(content))
-
-
-def run(root, *arguments):
-    readme.main([*arguments, "--root", str(root)])
+def measured(file, root=ROOT):
+    return json.loads((root / readme.MEASURED / file).read_text())
 
 
 def test_nothing_is_stale():
     readme.main(["--check"])
 
 
-def test_every_region_stands_on_a_page_and_every_picture_is_shown():
-    pages = {page: (ROOT / page).read_text() for page in readme.PAGES}
-    shown = [name for text in pages.values() for _, name, _, _ in readme.regions(text)]
-    assert set(shown) == set(readme_tables.REGIONS)
-    for picture in readme_pictures.PICTURES:
-        assert picture.file in "".join(pages.values())
-        assert (ROOT / readme.MEASURED / picture.file).stat().st_size < 150_000
+def test_every_picture_is_shown_and_small():
+    pages = "".join(
+        (ROOT / page).read_text() for page in ("README.md", f"{readme.MEASURED}/README.md")
+    )
+    for picture in readme.PICTURES:
+        assert f"/{picture})" in pages or f"({picture})" in pages
+        assert (MEASURED / picture).stat().st_size < 150_000
 
 
 def test_what_its_commands_write_into_the_checkout_is_ignored(tmp_path):
@@ -73,66 +60,99 @@ def test_what_its_commands_write_into_the_checkout_is_ignored(tmp_path):
         ["git", "-C", str(tmp_path), "check-ignore", *written], capture_output=True, text=True
     )
     assert set(written) - set(told.stdout.split()) == set()
-    stored = [str(path.relative_to(ROOT)) for path in (ROOT / readme.MEASURED).glob("*.*")]
+    stored = [str(path.relative_to(ROOT)) for path in MEASURED.glob("*.*")]
     told = subprocess.run(["git", "-C", str(tmp_path), "check-ignore", *stored])
     assert told.returncode == 1, "what is stored is kept"
 
 
 def test_what_is_stored_names_no_machine():
-    stored = ROOT / readme.MEASURED
-    for path in [*stored.rglob("*.json"), *stored.rglob("*.csv"), *stored.rglob("*.md")]:
+    for path in [*MEASURED.rglob("*.json"), *MEASURED.rglob("*.csv"), *MEASURED.rglob("*.md")]:
         for root in ("/home/", "/root/", "/tmp/", f"{ROOT}/", "C:\\\\"):
             assert f'"{root}' not in path.read_text(), path
 
 
-def test_a_new_measurement_makes_its_parts_stale_and_one_command_mends_them(root, capsys):
-    keys = ("methods", "loco", "saving_ratio")
-    change(root, "footprint_resnet50_cpu.json", keys, 1.5)
+def test_what_the_pages_conclude_is_what_was_measured():
+    """README: frozen random weights beat all others. Costs: what saves more than checkpointing."""
+    box_ap = {
+        method: measured(f"demo/mask_rcnn_{method}/record.json")["metrics"]["box_ap"]
+        for method in ("random", "simclr", "gim", "loco")
+    }
+    assert max(box_ap, key=box_ap.__getitem__) == "random"
+    beyond = {}
+    for encoder in ("resnet50", "presnet50"):
+        methods = measured(f"footprint_{encoder}_cpu.json")["methods"]
+        bar = methods["simclr_checkpoint"]["saving_ratio"]
+        beyond[encoder] = {name for name in methods if methods[name]["saving_ratio"] > bar}
+    assert beyond == {"resnet50": set(), "presnet50": {"gim", "gim_recompute"}}
+    methods = measured(COSTS_JSON)["methods"]
+    assert 1.3 < methods["simclr_checkpoint"]["work_ratio"] < 1.36, "a third more computation"
+    more = {
+        part: methods["loco"]["work_parts"][part] - of_simclr
+        for part, of_simclr in methods["simclr"]["work_parts"].items()
+    }
+    assert more["forward"] == more["weight_gradients"] == 0, "each once, as SimCLR does"
+    assert sum(more.values()) == pytest.approx(methods["loco"]["work_ratio"] - 1, abs=2e-4)
+    report = measured("reliability.json")
+    assert not any(place["with_faults"] for place in report["places"].values())
+    assert not any(report["hostile_inputs"][kind] for kind in ("crashes", "hangs", "unexplained"))
+
+
+def test_a_new_measurement_makes_its_parts_stale_and_one_command_writes_them(root, capsys):
+    report = measured(COSTS_JSON)
+    report["methods"]["loco"]["saving_ratio"] = 1.5
+    (root / readme.MEASURED / COSTS_JSON).write_text(json.dumps(report))
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     with pytest.raises(SystemExit) as stopped:
-        run(root, "--check")
+        readme.main(["--check"], root)
     assert stopped.value.code == "python tools/readme.py brings them up to date"  # status 1
     assert capsys.readouterr().out.splitlines() == [
-        "docs/pages/costs.md: region footprint is stale",
+        f"{COSTS} is stale",
         "results/measured/footprint_resnet50_cpu.png is stale",
     ]
     assert {path: path.read_bytes() for path in before} == before
-    run(root)
-    page = (root / "docs/pages/costs.md").read_text()
-    assert "| ResNet-50 | 1.65x | 1.50x | 3.08x | 2.99x | 1.63x |" in page
-    run(root, "--check")
+    readme.main([], root)
+    assert "| LoCo | 1.50 | 1.29 | 1.27 |" in (root / COSTS).read_text()
+    readme.main(["--check"], root)
 
 
-def test_an_edit_by_hand_is_seen_inside_a_region_only(root, capsys):
-    page = root / "docs/pages/costs.md"
-    text = page.read_text()
-    changed = text.replace("2.14x", "3.14x").replace("# What local", "# What our")
-    page.write_text(changed)
+def test_an_edit_by_hand_is_seen_inside_a_table_only(root, capsys):
+    text = (root / COSTS).read_text()
+    (root / COSTS).write_text(text.replace("# What local", "# What our"))
+    readme.main(["--check"], root)
+    (root / COSTS).write_text(text.replace("| LoCo | 1.13 |", "| LoCo | 3.13 |"))
     with pytest.raises(SystemExit):
-        run(root, "--check")
-    assert capsys.readouterr().out == "docs/pages/costs.md: region footprint is stale\n"
-    run(root)
-    assert page.read_text() == text.replace("# What local", "# What our")
+        readme.main(["--check"], root)
+    assert capsys.readouterr().out == f"{COSTS} is stale\n"
+    readme.main([], root)
+    assert (root / COSTS).read_text() == text
+
+
+def test_a_table_by_hand(tmp_path):
+    rows = {"x_y": {"n": 1234, "r": [0.5, 2.25]}, "loco": {"n": 7, "r": [], "s": {"t": 123.4}}}
+    (tmp_path / "f.json").write_text(json.dumps({"a": rows, "l": [{"n": 1.0}, {"n": 2}]}))
+    assert readme.table('f.json a "how many=n" r s.t', tmp_path).splitlines() == [
+        "|  | how many | r | s.t |",
+        "| --- | ---: | ---: | ---: |",
+        "| x y | 1,234 | 0.500 to 2.25 | \N{EM DASH} |",
+        "| LoCo | 7 | none | 123 |",
+    ]
+    assert readme.table("f.json l n", tmp_path) == "| n |\n| ---: |\n| 1.00 |\n| 2 |"
+    with pytest.raises(ValueError, match=r"found no t\.u in a"):
+        readme.table("f.json a n t.u", tmp_path)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "<!-- begin: work -->\n",
-        "<!-- end: work -->\n",
-        "<!-- begin: work -->\n<!-- begin: tables -->\n<!-- end: tables -->\n<!-- end: work -->",
-        "<!-- begin: work -->\n<!-- end: tables -->\n",
-        "text <!-- begin: work --> text <!-- end: work -->\n",
+        "<!-- begin: f.json -->\n",
+        "<!-- end -->\n",
+        "<!-- begin: f.json -->\n<!-- begin: g.json -->\n<!-- end -->\n<!-- end -->",
+        "text <!-- begin: f.json --> text <!-- end -->\n",
     ],
 )
-def test_markers_that_do_not_fit_are_told(text):
-    with pytest.raises(ValueError, match=r"found the markers (begin|end) work"):
-        readme.regions(text)
-
-
-def test_an_unknown_region_is_told_with_those_that_there_are():
-    with pytest.raises(ValueError, match="called cost; there are demo, footprint, reliability"):
-        readme.regions("<!-- begin: cost -->\n<!-- end: cost -->\n")
+def test_marks_that_do_not_fit_are_told(text):
+    with pytest.raises(ValueError, match=r"found the marks <!-- (begin: f|end)"):
+        readme.with_tables(text, MEASURED)
 
 
 # ---- taking over new runs
@@ -163,8 +183,8 @@ def demo_runs(folder: Path, random_ap=10.0, **changes) -> Path:
 
 
 def test_new_runs_are_taken_over_and_shown(root, tmp_path):
-    run(root, "--take", "demo", str(demo_runs(tmp_path / "out")))
-    run(root, "--check")
+    readme.main(["--take", "demo", str(demo_runs(tmp_path / "out"))], root)
+    readme.main(["--check"], root)
     stored = root / readme.MEASURED / "demo"
     files = {path.name for path in stored.rglob("*") if path.is_file()}
     assert files == {"record.json", "losses.csv"}
@@ -174,35 +194,30 @@ def test_new_runs_are_taken_over_and_shown(root, tmp_path):
     record = json.loads(content)
     assert record["backbone"]["path"] == "pretrain_loco/backbone.safetensors"
     assert record["config"] == "configs/x.py" and record["artifacts"] == {}
-    shown = " ".join((root / "README.md").read_text().split())
-    assert "| 21.5 |" in shown and "| 19.0 |" in shown, "single runs: no bold, no difference"
+    shown = (root / "README.md").read_text()
+    assert "| 21.5 |" in " ".join(shown.split()), "single runs: no bold, no difference"
     assert "In parentheses" not in shown and "- Bold" not in shown
-    with Image.open(root / readme.MEASURED / "demo_losses.png") as picture:
-        assert len(picture.info[readme_pictures.DRAWN_FROM]) == 64
+    assert len(readme.drawn_from(root / readme.MEASURED / "demo_losses.png")) == 64
 
 
 def test_runs_that_cannot_be_shown_are_refused(root, tmp_path):
     with pytest.raises(SystemExit, match=r"found no .*/none/\*/record.json; .*tools/demo.sh"):
-        run(root, "--take", "demo", str(tmp_path / "none"))
+        readme.main(["--take", "demo", str(tmp_path / "none")], root)
     smoke = demo_runs(tmp_path / "smoke", deviations=("max_epochs: 1 instead of 5",))
     with pytest.raises(SystemExit, match="do not keep to the demo: max_epochs: 1 instead of 5"):
-        run(root, "--take", "demo", str(smoke))
-    run(root, "--check")  # nothing was touched
+        readme.main(["--take", "demo", str(smoke)], root)
+    readme.main(["--check"], root)  # nothing was touched
 
 
-def test_a_picture_is_told_by_its_sources_not_by_its_pixels(root):
-    measured = root / readme.MEASURED
-    picture = readme_pictures.PICTURES[0]
-    path = measured / picture.file
+def test_a_picture_is_told_by_its_sources_not_by_its_pixels(root, tmp_path):
+    path = root / readme.MEASURED / "demo_losses.png"
     with Image.open(path) as image:
-        said, smaller = image.info[readme_pictures.DRAWN_FROM], image.resize((40, 30))
-    text = readme_pictures.PngImagePlugin.PngInfo()
-    text.add_text(readme_pictures.DRAWN_FROM, said)
-    smaller.save(path, pnginfo=text)
-    assert readme_pictures.is_current(picture, measured)
-    buffer = io.BytesIO()
-    smaller.save(buffer, "PNG")  # without the text
-    path.write_bytes(buffer.getvalue())
-    assert not readme_pictures.is_current(picture, measured)
+        said = PngImagePlugin.PngInfo()
+        said.add_text(readme.DRAWN_FROM, image.info[readme.DRAWN_FROM])
+        image.resize((40, 30)).save(path, pnginfo=said)
+    assert not list(readme.stale(root))
+    with Image.open(path) as image:
+        image.resize((20, 30)).save(path)  # without the text
+    assert [stale for stale, _ in readme.stale(root)] == [path]
     path.unlink()
-    assert not readme_pictures.is_current(picture, measured)
+    assert [stale for stale, _ in readme.stale(root)] == [path]

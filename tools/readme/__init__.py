@@ -1,1 +1,0 @@
-"""README's tables and pictures, from results/measured."""

@@ -38,10 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out: Path = options.out
 
     # ---- read
-    records, problems = load_records(options.runs)
+    runs, problems = load_records(options.runs)
     footprints, unreadable = load_footprints(options.runs)
     problems += unreadable
-    if records.empty and not footprints:
+    if not runs and not footprints:
         for problem in problems:
             print(problem, file=sys.stderr)
         print(
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
     # ---- tables
-    tables = all_tables(records, footprints)
+    tables = all_tables(runs, footprints)
     written = []
     for table in tables:
         for suffix, write in FORMATS.items():
@@ -63,21 +63,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("no transfer and no readout among the records, so no table")
 
     # ---- figures
-    losses, _ = load_losses(records)  # the report lists what was wrong
+    losses, _ = load_losses(runs)  # the report lists what was wrong
     figures = {"loss_curves": loss_curves(losses)} if losses else {}
-    for number, frames in enumerate(losses_by_method(records).values(), start=1):
+    for number, frames in enumerate(losses_by_method(runs).values(), start=1):
         figures[f"fig2_{number}"] = decoder_curves(frames)
-    for number, found in enumerate(load_features(records)[0].values(), start=1):
+    for number, found in enumerate(load_features(runs)[0].values(), start=1):
         figures[f"fig3_{number}"] = tsne_panels(side_by_side(found, out / CACHE))
-    figures |= {f"ap_{t.name}": ap_bars(t.cells) for t in tables if has_bars(t.cells)}
+    figures |= {f"ap_{t.name}": ap_bars(t) for t in tables if has_bars(t)}
     for name, figure in figures.items():
         written += write_figure(figure, out / "figures" / name)
 
     # ---- report
-    problems = write_report(records, out / "report.html", problems, footprints)
+    problems = write_report(runs, out / "report.html", problems, footprints)
     written.append(out / "report.html")
 
-    print(f"records: {len(records)}, problems: {len(problems)}")
+    print(f"records: {len(runs)}, problems: {len(problems)}")
     for problem in problems:
         print(f"  {problem}")
     print("wrote")

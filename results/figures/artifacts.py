@@ -9,19 +9,19 @@ import base64
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
 from PIL import Image
 
 from results.record.labels import DATASETS, METHODS, backbone_label, epochs_label, rank
-from results.record.run_record import KINDS
+from results.record.run_record import KINDS, RunRecord
 from results.record.text import is_printable, shown
-from results.tables.load import Problem, artifact_path
-from results.tables.paper import optional_int
+from results.tables.load import Problem, Run, artifact_path
 
 MAX_PANELS = 24  # loss curves
 MAX_LOSSES_BYTES = 64 << 20
@@ -43,20 +43,19 @@ class Scene:
     shots: tuple[tuple[str, str], ...]
 
 
-def run_label(run: dict[str, Any]) -> str:
+def run_label(record: RunRecord) -> str:
     """A run's backbone in words: "LoCo, 100 epochs, resnet50"."""
-    return (
-        f"{backbone_label(run['method'], optional_int(run['pretrain_epochs']))}, {run['encoder']}"
-    )
+    return f"{backbone_label(record.method, record.pretrain_epochs)}, {record.encoder}"
 
 
-def load_losses(records: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], list[Problem]]:
+def load_losses(runs: Iterable[Run]) -> tuple[dict[str, pd.DataFrame], list[Problem]]:
     """losses.csv of every pretraining run, by the title of its panel, in the order of methods."""
     frames: dict[str, pd.DataFrame] = {}
     problems = []
     left_out = 0
-    for run in in_order(records[records["kind"] == "pretrain"]):
-        if "losses" not in run["artifacts"]:
+    for run in in_order(runs, "pretrain"):
+        record = run.record
+        if "losses" not in record.artifacts:
             continue
         if len(frames) == MAX_PANELS:
             left_out += 1
@@ -64,68 +63,72 @@ def load_losses(records: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], list[Pr
         try:
             frame = _read_losses(run)
         except (OSError, ValueError) as error:
-            problems.append(Problem("warning", run["record_path"], f"loss curve: {error}"))
+            problems.append(Problem("warning", run.path, f"loss curve: {error}"))
             continue
-        title = run_label(run)
+        title = run_label(record)
         if title in frames:
-            title += f", {run['dataset']}, seed {run['seed']}"
+            title += f", {record.dataset}, seed {record.seed}"
         if title in frames:
-            title += f", {PurePosixPath(run['record_path']).parent.name}"
-        while title in frames:
-            title += "*"
-        frames[title] = frame
+            title += f", {Path(run.path).parent.name}"
+        frames[free_name(title, frames)] = frame
     if left_out:
         reason = f"{left_out} loss curves beyond the first {MAX_PANELS} are not drawn"
         problems.append(Problem("warning", "loss curves", reason))
     return frames, problems
 
 
-def losses_by_method(records: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
+def losses_by_method(runs: Iterable[Run]) -> dict[str, dict[str, pd.DataFrame]]:
     """losses.csv by method, of pretrainings that agree in all else: what Fig. 2 compares.
 
     By a title that says what they agree in; of several seeds the first. A file that cannot be read
     is left out here and told by `load_losses`.
     """
     groups: dict[str, dict[str, pd.DataFrame]] = {}
-    for run in in_order(records[records["kind"] == "pretrain"])[:MAX_PANELS]:
-        epochs = epochs_label(optional_int(run["pretrain_epochs"]) or 0)
-        title = f"{run['encoder']}, {epochs}, {run['dataset']}, {run['protocol']}"
-        if "losses" in run["artifacts"] and run["method"] not in groups.get(title, {}):
-            try:
-                groups.setdefault(title, {})[run["method"]] = _read_losses(run)
-            except (OSError, ValueError):
-                continue
+    for run in in_order(runs, "pretrain")[:MAX_PANELS]:
+        record = run.record
+        epochs = epochs_label(record.pretrain_epochs or 0)
+        title = f"{record.encoder}, {epochs}, {record.dataset}, {record.protocol}"
+        if "losses" in record.artifacts and record.method not in groups.get(title, {}):
+            with suppress(OSError, ValueError):
+                groups.setdefault(title, {})[record.method] = _read_losses(run)
     return {title: frames for title, frames in groups.items() if len(frames) > 1}
 
 
-def load_scenes(records: pd.DataFrame) -> tuple[list[Scene], list[Problem]]:
+def load_scenes(runs: Iterable[Run]) -> tuple[list[Scene], list[Problem]]:
     """Pictures of transfer runs, those of equal file name side by side, one run per backbone."""
     problems: list[Problem] = []
-    groups: dict[tuple[str, str], dict[str, list[tuple[str, dict[str, Any], str]]]] = {}
+    groups: dict[tuple[str, str], dict[str, list[tuple[str, Run, object]]]] = {}
     seen = set()
-    for run in in_order(records[records["kind"] == "transfer"]):
-        group = (run["dataset"], run["protocol"])
-        pictures = run["artifacts"].get("pictures", [])
-        if (*group, run_label(run)) in seen or not isinstance(pictures, list):
+    for run in in_order(runs, "transfer"):
+        group, caption = (run.record.dataset, run.record.protocol), run_label(run.record)
+        pictures = run.record.artifacts.get("pictures", [])
+        if (*group, caption) in seen or not isinstance(pictures, list):
             continue
-        seen.add((*group, run_label(run)))
+        seen.add((*group, caption))
         scenes = groups.setdefault(group, defaultdict(list))
         for relative in pictures:
             name = PurePosixPath(str(relative)).name
             if name in scenes or len(scenes) < MAX_SCENES:
-                scenes[name].append((run_label(run), run, relative))
+                scenes[name].append((caption, run, relative))
     found = []
     for (dataset, protocol), by_name in groups.items():
         for name, shots in by_name.items():
             images = []
             for caption, run, relative in shots:
                 try:
-                    images.append((caption, _read_picture(run["record_path"], relative)))
+                    images.append((caption, _read_picture(run.path, relative)))
                 except (OSError, ValueError) as error:
-                    problems.append(Problem("warning", run["record_path"], f"picture: {error}"))
+                    problems.append(Problem("warning", run.path, f"picture: {error}"))
             if images:
                 found.append(Scene(dataset, protocol, name, tuple(images)))
     return found, problems
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """`name`, with stars where it is taken."""
+    while name in taken:
+        name += "*"
+    return name
 
 
 def data_uri(content: bytes, media_type: str) -> str:
@@ -133,21 +136,22 @@ def data_uri(content: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
-def in_order(records: pd.DataFrame) -> list[dict[str, Any]]:
-    """Records as dicts in the order of the tables: pretraining first, by dataset, then by row."""
+def in_order(runs: Iterable[Run], kind: str | None = None) -> list[Run]:
+    """Runs (of one kind) in the order of tables: pretraining first, by dataset, then by row."""
 
-    def place(run: dict[str, Any]) -> tuple[Any, ...]:
-        epochs, split = optional_int(run["pretrain_epochs"]), optional_int(run["split"])
-        ours = (-1 if epochs is None else epochs, run["encoder"], rank(METHODS)(run["method"]))
-        what = (KINDS.index(run["kind"]), rank(DATASETS)(run["dataset"]), run["protocol"])
-        return (*what, *ours, -1 if split is None else split, run["seed"], run["record_path"])
+    def place(run: Run) -> tuple[object, ...]:
+        record = run.record
+        epochs = -1 if record.pretrain_epochs is None else record.pretrain_epochs
+        split = -1 if record.split is None else record.split
+        what = (KINDS.index(record.kind), rank(DATASETS)(record.dataset), record.protocol)
+        ours = (epochs, record.encoder, rank(METHODS)(record.method))
+        return (*what, *ours, split, record.seed, run.path)
 
-    rows = [{str(k): v for k, v in run.items()} for run in records.to_dict("records")]
-    return sorted(rows, key=place)
+    return sorted((run for run in runs if kind in (None, run.record.kind)), key=place)
 
 
-def _read_losses(run: dict[str, Any]) -> pd.DataFrame:
-    path = artifact_path(run["record_path"], run["artifacts"]["losses"])
+def _read_losses(run: Run) -> pd.DataFrame:
+    path = artifact_path(run.path, run.record.artifacts["losses"])
     if path.stat().st_size > MAX_LOSSES_BYTES:
         raise ValueError(f"{path.name} is larger than {MAX_LOSSES_BYTES >> 20} MiB")
     try:

@@ -18,7 +18,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from results.record.labels import EM_DASH, METHODS, METRICS, label, rank
+from results.record.labels import ARCHS, EM_DASH, METHODS, METRICS, label, rank
+from results.tables.grid import Row, Table
 
 X_COLUMNS = ("iteration", "epoch")  # of losses.csv; every other column is a unit
 MAX_LABEL = 44  # characters
@@ -169,34 +170,35 @@ def _legend_below(figure: Figure, panel: Axes) -> None:
     figure.set_size_inches(max(figure.get_figwidth(), width), figure.get_figheight() + height)
 
 
-def has_bars(cells: pd.DataFrame) -> bool:
-    """Whether `ap_bars` can draw a table: AP in its own columns, without the paper's beside."""
-    return set(cells["column_label"]) <= set(METRICS.values()) and "p" not in cells  # no tests
+def has_bars(table: Table) -> bool:
+    """Whether `ap_bars` can draw it: AP in its own columns, no paper beside, no paired tests."""
+    own = {column.label for column in table.columns} <= set(METRICS.values())
+    return own and all(cell.p is None for cell in table.all_cells())
 
 
-def ap_bars(cells: pd.DataFrame) -> Figure:
-    """Box and mask AP of every row of a transfer table, one panel per dataset."""
-    datasets = list(dict.fromkeys(cells["dataset"]))
-    rows = list(dict.fromkeys(cells["row"]))
-    width, height = 5.2 * len(datasets), 1.3 + 0.52 * len(rows)
+def ap_bars(table: Table, dataset: str | None = None) -> Figure:
+    """Box and mask AP of every row of a transfer table, one panel per dataset (or for one)."""
+    groups = {c.dataset: c.group for c in table.columns if dataset in (None, c.dataset)}
+    width, height = 5.2 * len(groups), 1.3 + 0.52 * len(table.rows)
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(1, len(datasets), squeeze=False, sharex=True, sharey=True)[0]
+    axes = figure.subplots(1, len(groups), squeeze=False, sharex=True, sharey=True)[0]
     metrics = (("box_ap", "box AP", _BOX_COLOUR, -0.2), ("mask_ap", "mask AP", _MASK_COLOUR, 0.2))
-    for panel, dataset in zip(axes, datasets, strict=True):
-        here = cells[cells["dataset"] == dataset]
+    rows = np.arange(len(table.rows))
+    for panel, (here, title) in zip(axes, groups.items(), strict=True):
         for metric, name, colour, offset in metrics:
-            values = here[here["metric"] == metric].set_index("row")["shown"].reindex(rows)
-            places = np.arange(len(rows)) + offset
-            bars = panel.barh(places, values.fillna(0.0), height=0.38, color=colour, label=name)
+            wanted = (here, metric)
+            values = [c.shown for c in table.all_cells() if (c.dataset, c.metric) == wanted]
+            bars = panel.barh(
+                rows + offset, np.nan_to_num(values), height=0.38, color=colour, label=name
+            )
             texts = [EM_DASH if math.isnan(value) else f"{value:.1f}" for value in values]
             panel.bar_label(bars, texts, padding=3, fontsize=9)
-        panel.set_title(_title(here["group_label"].iloc[0]), fontsize=11)
+        panel.set_title(_title(title), fontsize=11)
         panel.set_xlabel("AP (%)")
         panel.margins(x=0.12, y=0.02)
         _clean(panel)
         panel.grid(axis="y", visible=False)
-    first = cells.drop_duplicates("row").set_index("row").loc[rows]
-    axes[0].set_yticks(np.arange(len(rows)), [_row_label(row) for _, row in first.iterrows()])
+    axes[0].set_yticks(rows, [_row_label(row) for row in table.rows])
     axes[0].invert_yaxis()
     figure.legend(
         *axes[0].get_legend_handles_labels(),
@@ -260,10 +262,12 @@ def _legend(panel: Axes) -> tuple[list[Artist], list[str]]:
     return handles, texts
 
 
-def _row_label(row: pd.Series) -> str:
-    epochs = "" if pd.isna(row["pretrain_epochs"]) else f", {row['pretrain_epochs']} ep."
-    parts = [f"{row['method_label']}, {row['arch_label']}{epochs}", row["setting"]]
-    parts += [f"variant {row['variant']}"] if row["variant"] else []
+def _row_label(row: Row) -> str:
+    key = row.key
+    assert key is not None, "a table of runs"
+    epochs = "" if key.pretrain_epochs is None else f", {key.pretrain_epochs} ep."
+    parts = [f"{label(METHODS, key.method)}, {label(ARCHS, key.encoder)}{epochs}", key.setting]
+    parts += [f"variant {key.variant}"] if key.variant else []
     return _title(", ".join(filter(None, parts)))
 
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -22,13 +22,13 @@ import numpy as np
 import pandas as pd
 from sklearn.manifold import TSNE
 
-from results.figures.artifacts import MAX_PANELS, in_order
+from results.figures.artifacts import MAX_PANELS, free_name, in_order
 from results.figures.figure_files import write_figure
 from results.figures.plots import tsne_panels
 from results.record.files import regular_file, write_atomically
 from results.record.labels import METHODS, backbone_label, rank
 from results.record.text import is_printable
-from results.tables.load import Problem, artifact_path
+from results.tables.load import Problem, Run, artifact_path
 
 SEED = 0  # the start is the principal components', so little is left to it
 PERPLEXITY = 30  # scikit-learn's default; the paper does not say
@@ -186,35 +186,30 @@ def side_by_side(found: Sequence[Features], cache: Path | None = None) -> dict[s
         title += f", {features.encoder}" if len({f.encoder for f in found}) > 1 else ""
         if title in embeddings:
             title += f", weights {features.weights_sha256[:8]}"
-        while title in embeddings:
-            title += "*"
-        embeddings[title] = embed(features, cache)
+        embeddings[free_name(title, embeddings)] = embed(features, cache)
     return embeddings
 
 
-def load_features(
-    records: pd.DataFrame,
-) -> tuple[dict[str, list[Features]], list[Problem]]:
+def load_features(runs: Iterable[Run]) -> tuple[dict[str, list[Features]], list[Problem]]:
     """Features of every readout by what they can be compared on: encoder and data."""
     groups: dict[str, list[Features]] = {}
     problems = []
-    runs = [
-        r for r in in_order(records[records["kind"] == "linear"]) if "features" in r["artifacts"]
-    ]
-    if len(runs) > MAX_PANELS:
-        reason = f"features of {len(runs) - MAX_PANELS} readouts beyond {MAX_PANELS} are not drawn"
+    having = [run for run in in_order(runs, "linear") if "features" in run.record.artifacts]
+    if len(having) > MAX_PANELS:
+        left = len(having) - MAX_PANELS
+        reason = f"features of {left} readouts beyond {MAX_PANELS} are not drawn"
         problems.append(Problem("warning", "t-SNE", reason))
-    for run in runs[:MAX_PANELS]:
+    for run in having[:MAX_PANELS]:
+        record = run.record
         try:
-            path = artifact_path(run["record_path"], run["artifacts"]["features"])
-            features = read_features(path)
+            features = read_features(artifact_path(run.path, record.artifacts["features"]))
         except (OSError, ValueError) as error:
-            problems.append(Problem("warning", run["record_path"], f"features: {error}"))
+            problems.append(Problem("warning", run.path, f"features: {error}"))
             continue
-        group = groups.setdefault(f"{run['encoder']}, {run['dataset']}", [])
+        group = groups.setdefault(f"{record.encoder}, {record.dataset}", [])
         if group and set(features.classes) != set(group[0].classes):
             reason = "features: other classes than the runs beside it; not drawn"
-            problems.append(Problem("warning", run["record_path"], reason))
+            problems.append(Problem("warning", run.path, reason))
         elif features.weights_sha256 not in {other.weights_sha256 for other in group}:
             group.append(features)
     return groups, problems

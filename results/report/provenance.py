@@ -6,11 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-
 from results.tables.footprints import Report
-from results.tables.load import METRIC_PREFIX
-from results.tables.paper import optional_int
+from results.tables.load import Run
 
 Words = dict[str, str]  # by what they are about
 
@@ -23,46 +20,48 @@ PRETRAINING = {  # in a backbone's own provenance, and how it is called here
 }
 
 
-def of_run(run: Mapping[Any, Any]) -> Words:
-    """All that a row of `load_records` says of its run, in reading order; nothing is empty."""
-    backbone = run["backbone"] or {}
+def of_run(run: Run) -> Words:
+    """All that a record says of its run, in reading order; nothing is empty."""
+    record = run.record
+    backbone = record.backbone or {}
     origin = backbone.get("provenance") or {}
-    split, memory = optional_int(run["split"]), run["peak_memory_mib"]
-    words = {
-        "record": run["record_path"],
-        "weights": backbone.get("path", "none" if run["kind"] == "pretrain" else "random"),
-        "weights sha256": backbone.get("sha256", ""),
-        "pretrained on": ", ".join(
-            f"{name} {origin[key]}".strip()
-            for key, name in PRETRAINING.items()
-            if origin.get(key) not in (None, "")
-        ),
-        "config": run["config"],
-        "config sha256": run["config_hash"],
-        "code": run["git_commit"] or "unknown",
-        "seed": run["seed"],
-        "split": "" if split is None else split,
-        "data": f"{run['dataset']}, protocol {run['protocol']}",
-        "data sha256": run["dataset_fingerprint"],
-        "batch": f"{run['global_batch_size']} over {_processes(run['world_size'])}",
-        "norm": run["norm"],
-        "precision": run["precision"],
-        "hardware": hardware(run["hardware"]),
-        "versions": _listed(run["versions"]),
-        "began": run["started_at"],
-        "ended": run["finished_at"],
-        "took": duration(run["wall_time_s"]),
-        "peak memory": "" if pd.isna(memory) else f"{memory:,.0f} MiB",
-        "deviations": "; ".join(run["deviations"]),
-        "metrics": _listed({name: f"{value:.4g}" for name, value in metrics(run).items()}),
-    }
-    return {name: str(text) for name, text in words.items() if str(text)}
+    memory = record.peak_memory_mib
+    return _told(
+        {
+            "record": run.path,
+            "weights": backbone.get("path", "none" if record.kind == "pretrain" else "random"),
+            "weights sha256": backbone.get("sha256", ""),
+            "pretrained on": ", ".join(
+                f"{name} {origin[key]}".strip()
+                for key, name in PRETRAINING.items()
+                if origin.get(key) not in (None, "")
+            ),
+            "config": record.config,
+            "config sha256": record.config_hash,
+            "code": record.git_commit or "unknown",
+            "seed": record.seed,
+            "split": "" if record.split is None else record.split,
+            "data": f"{record.dataset}, protocol {record.protocol}",
+            "data sha256": record.dataset_fingerprint,
+            "batch": f"{record.global_batch_size} over {_processes(record.world_size)}",
+            "norm": record.norm,
+            "precision": record.precision,
+            "hardware": hardware(record.hardware),
+            "versions": _listed(record.versions),
+            "began": record.started_at,
+            "ended": record.finished_at,
+            "took": duration(record.wall_time_s),
+            "peak memory": "" if memory is None else f"{memory:,.0f} MiB",
+            "deviations": "; ".join(record.deviations),
+            "metrics": _listed({m: f"{record.metrics[m]:.4g}" for m in sorted(record.metrics)}),
+        }
+    )
 
 
 def of_report(report: Report) -> Words:
     """The same of a footprint report."""
     measured = report.measured_batch_size
-    words = {
+    words: dict[str, object] = {
         "report": report.path,
         "command": report.command or "",
         "images": f"{report.image_size} px",
@@ -72,16 +71,7 @@ def of_report(report: Report) -> Words:
         "hardware": hardware(report.machine or {}),
         "versions": _listed(report.versions or {}),
     }
-    return {name: str(text) for name, text in words.items() if str(text)}
-
-
-def metrics(run: Mapping[Any, Any]) -> dict[str, float]:
-    """The metrics of a row of `load_records` that have a value."""
-    return {
-        str(key).removeprefix(METRIC_PREFIX): value
-        for key, value in run.items()
-        if str(key).startswith(METRIC_PREFIX) and value == value  # not NaN
-    }
+    return _told(words)
 
 
 def hardware(found: Mapping[str, Any]) -> str:
@@ -113,3 +103,7 @@ def _processes(number: int) -> str:
 
 def _listed(pairs: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in pairs.items())
+
+
+def _told(words: Mapping[str, object]) -> Words:
+    return {name: str(text) for name, text in words.items() if str(text)}

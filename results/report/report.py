@@ -11,14 +11,12 @@ import base64
 import hashlib
 import io
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -42,14 +40,22 @@ from results.figures.plots import (
 )
 from results.figures.tsne import CACHE, load_features, side_by_side
 from results.record.files import write_atomically
-from results.record.labels import DATASETS, EM_DASH, ENCODERS, METHODS, epochs_label, label
-from results.report.provenance import Words, duration, metrics, of_report, of_run
-from results.tables.cells import Cell
+from results.record.labels import (
+    ARCHS,
+    DATASETS,
+    EM_DASH,
+    ENCODERS,
+    METHODS,
+    epochs_label,
+    label,
+    rank,
+)
+from results.report.provenance import duration, of_report, of_run
 from results.tables.every_table import all_tables
 from results.tables.footprints import Report
-from results.tables.load import Problem
-from results.tables.paper import optional_int
-from results.tables.tables import Table, as_file_name
+from results.tables.grid import Cell, Table
+from results.tables.load import Problem, Run
+from results.tables.run_tables import as_file_name
 from results.tables.writers import Trace, to_html
 
 TITLE = "Local contrastive pretraining: transfer report"
@@ -59,40 +65,40 @@ HEADLINES = {"box_ap": "box AP", "mask_ap": "mask AP", "top1": "top-1", "knn_top
 
 
 def write_report(
-    records: pd.DataFrame,
+    runs: Sequence[Run],
     out: str | os.PathLike[str],
     problems: Iterable[Problem] = (),
     footprints: Sequence[Report] = (),
 ) -> list[Problem]:
     """Write the page to `out`; return `problems` and those that the records' files gave."""
-    page, all_problems = render_report(records, problems, footprints, Path(out).parent / CACHE)
+    page, all_problems = render_report(runs, problems, footprints, Path(out).parent / CACHE)
     write_atomically(out, page.encode())
     return all_problems
 
 
 def render_report(
-    records: pd.DataFrame,
+    runs: Sequence[Run],
     problems: Iterable[Problem] = (),
     footprints: Sequence[Report] = (),
     cache: Path | None = None,
 ) -> tuple[str, list[Problem]]:
-    """The page as text, from a frame of `load_records`; and every problem that it lists.
+    """The page as text, and every problem that it lists.
 
     Embeddings are kept in the folder `cache`, see `results.figures.tsne.embed`.
     """
     # ---- read what the records point to
-    losses, loss_problems = load_losses(records)
-    scenes, scene_problems = load_scenes(records)
-    features, feature_problems = load_features(records)
+    losses, loss_problems = load_losses(runs)
+    scenes, scene_problems = load_scenes(runs)
+    features, feature_problems = load_features(runs)
     plots, plot_problems = load_plots(footprints)
     found = [*loss_problems, *feature_problems, *scene_problems, *plot_problems]
     all_problems = [*problems, *found]
 
     # ---- tables, and what their cells come from
-    tables = all_tables(records, footprints)
-    runs = [_run(run, f"run-{i}") for i, run in enumerate(in_order(records), start=1)]
+    tables = all_tables(runs, footprints)
+    shown_runs = [_run(run, f"run-{i}") for i, run in enumerate(in_order(runs), start=1)]
     reports = [_report(report, f"report-{i}") for i, report in enumerate(footprints, start=1)]
-    trace = _tracer(runs, reports)
+    trace = _tracer(shown_runs, reports)
     numbered = {table.name for table in tables}
     limits = loss_range(losses)
 
@@ -111,7 +117,7 @@ def render_report(
         style_hash=_hash(style),
         script=Markup(script),
         script_hash=_hash(script),
-        summary=_summary(records, tables),
+        summary=_summary(runs, tables),
         tables=[
             (as_file_name(table.name), table.title, Markup(to_html(table, trace)))
             for table in tables
@@ -119,14 +125,14 @@ def render_report(
         contents=_contents(tables),
         absent=[f"table{k}" for k in PAPER_TABLES if f"table{k}" not in numbered],
         bars=[
-            (f"{table.title}: {dataset}", _png(ap_bars(cells)))
+            (f"{table.title}: {group}", _png(ap_bars(table, dataset)))
             for table in tables
-            if has_bars(table.cells)
-            for dataset, cells in table.cells.groupby("group_label", sort=False)
+            if has_bars(table)
+            for dataset, group in {c.dataset: c.group for c in table.columns}.items()
         ],
         decoders=[
             (title, _png(decoder_curves(frames)))
-            for title, frames in losses_by_method(records).items()
+            for title, frames in losses_by_method(runs).items()
         ],
         features=[
             (name, _png(tsne_panels(side_by_side(f, cache)))) for name, f in features.items()
@@ -137,40 +143,39 @@ def render_report(
             for (dataset, protocol), group in groupby(scenes, lambda s: (s.dataset, s.protocol))
         ],
         plots=plots,
-        runs=runs,
+        runs=shown_runs,
         reports=reports,
         problems=all_problems,
     )
     return page, all_problems
 
 
-def _summary(records: pd.DataFrame, tables: list[Table]) -> list[str]:
+def _summary(runs: Sequence[Run], tables: list[Table]) -> list[str]:
     """What ran, and the first table's best box AP per dataset, unless a single run is in it."""
-    if records.empty:
+    if not runs:
         return ["No run has finished yet."]
-    counts = Counter(records["kind"])
     parts = []
-    for kind, one, many in (
-        ("pretrain", "pretraining", "pretrainings"),
-        ("linear", "readout", "readouts"),
-        ("transfer", "transfer", "transfers"),
-    ):
-        if counts[kind]:
-            methods = set(records.loc[records["kind"] == kind, "method"])
-            names = ", ".join(text for name, text in METHODS.items() if name in methods)
-            parts.append(f"{counts[kind]} {one if counts[kind] == 1 else many} ({names})")
-    last = max(records["recorded_at"]).strftime("%Y-%m-%d %H:%M UTC")
-    total = duration(records["wall_time_s"].sum())
-    sentences = [f"{' and '.join(parts)} ran for {total} in all; the last ended on {last}."]
-    detection = [table.cells for table in tables if (table.cells["metric"] == "box_ap").any()]
-    for name, cells in detection[0].groupby("group_label", sort=False) if detection else ():
-        boxes = cells[(cells["metric"] == "box_ap") & (cells["n"] > 0)]
-        if len(boxes) > 1 and (boxes["n"] > 1).all():
-            best = boxes.loc[boxes["shown"].idxmax()]
-            sentences.append(
-                f"Best box AP on {name}: {best['shown']:.1f}, {best['method_label']} with "
-                f"{best['arch_label']}."
+    for kind, one in (("pretrain", "pretraining"), ("linear", "readout"), ("transfer", "transfer")):
+        if found := [run.record.method for run in runs if run.record.kind == kind]:
+            names = ", ".join(
+                label(METHODS, name) for name in sorted(set(found), key=rank(METHODS))
             )
+            parts.append(f"{len(found)} {one}{'s' if len(found) > 1 else ''} ({names})")
+    last = max(run.finished_at for run in runs).strftime("%Y-%m-%d %H:%M UTC")
+    total = duration(sum(run.record.wall_time_s for run in runs))
+    sentences = [f"{' and '.join(parts)} ran for {total} in all; the last ended on {last}."]
+    detection = [t for t in tables if any(cell.metric == "box_ap" for cell in t.all_cells())]
+    for dataset, name in {c.dataset: c.group for t in detection[:1] for c in t.columns}.items():
+        boxes = [
+            (cell, row)
+            for row in detection[0].rows
+            for cell in row.cells
+            if (cell.metric, cell.dataset) == ("box_ap", dataset) and cell.n
+        ]
+        if len(boxes) > 1 and all(cell.n > 1 for cell, _ in boxes):
+            best, row = max(boxes, key=lambda box: box[0].shown)
+            whose = f"{row.names[0]} with {label(ARCHS, best.encoder)}"
+            sentences.append(f"Best box AP on {name}: {best.shown:.1f}, {whose}.")
     return sentences
 
 
@@ -185,7 +190,7 @@ def _tracer(
         texts[row["path"]] = row["short"]
 
     def trace(cell: Cell) -> Trace:
-        paths = cell["records"]
+        paths = cell.records
         title = "\n\n".join(texts[path] for path in paths[:MAX_TRACED])
         if len(paths) > MAX_TRACED:
             title += f"\n\nand {len(paths) - MAX_TRACED} more records"
@@ -200,41 +205,40 @@ def _of_cell(anchors: list[str], cell: Cell, reports: Sequence[Mapping[str, Any]
     if len(anchors) == 1:
         return anchors
     encoders = {report["anchor"]: report["encoder"] for report in reports}
-    return [anchor for anchor in anchors if encoders[anchor] == cell["encoder"]] or anchors
+    return [anchor for anchor in anchors if encoders[anchor] == cell.encoder] or anchors
 
 
-def _run(run: dict[str, Any], anchor: str) -> dict[str, Any]:
+def _run(run: Run, anchor: str) -> dict[str, Any]:
     """A record as the strings of its row in "What ran"."""
-    words = of_run(run)
-    epochs, split = optional_int(run["pretrain_epochs"]), optional_int(run["split"])
-    measured = metrics(run)
-    shown = {text: measured[name] for name, text in HEADLINES.items() if name in measured}
-    seed = f"seed {run['seed']}" + ("" if split is None else f", split {split}")
+    words, record = of_run(run), run.record
+    epochs = record.pretrain_epochs
+    shown = (f"{t} {record.metrics[m]:.1f}" for m, t in HEADLINES.items() if m in record.metrics)
+    seed = f"seed {record.seed}" + ("" if record.split is None else f", split {record.split}")
     weights = words.get("weights sha256", words["weights"])[:12]
     return {
         "anchor": anchor,
-        "path": run["record_path"],
-        "short": f"{run['record_path']}\n{run['config']} ({run['config_hash'][:12]})\n"
+        "path": run.path,
+        "short": f"{run.path}\n{record.config} ({record.config_hash[:12]})\n"
         f"weights {weights}, {seed}",
-        "name": f"{run['kind']}: {label(METHODS, run['method'])}",
-        "encoder": run["encoder"],
-        "dataset": run["dataset"],
-        "protocol": run["protocol"],
+        "name": f"{record.kind}: {label(METHODS, record.method)}",
+        "encoder": record.encoder,
+        "dataset": record.dataset,
+        "protocol": record.protocol,
         "epochs": EM_DASH if epochs is None else epochs_label(epochs),
         "seed": seed,
-        "result": ", ".join(f"{text} {value:.1f}" for text, value in shown.items()) or EM_DASH,
-        "seconds": run["wall_time_s"],
+        "result": ", ".join(shown) or EM_DASH,
+        "seconds": record.wall_time_s,
         "wall_time": words["took"],
         "memory": words.get("peak memory", EM_DASH),
-        "moment": run["recorded_at"].timestamp(),
-        "ended": run["recorded_at"].strftime("%Y-%m-%d %H:%M"),
+        "moment": run.finished_at.timestamp(),
+        "ended": run.finished_at.strftime("%Y-%m-%d %H:%M"),
         "words": words,
     }
 
 
 def _report(report: Report, anchor: str) -> dict[str, Any]:
     """A footprint report as the strings of its row."""
-    words: Words = of_report(report)
+    words = of_report(report)
     return {
         "anchor": anchor,
         "path": report.path,

@@ -11,116 +11,112 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from results.tables.cells import Cell
+from results.record.run_record import Backbone
 from results.tables.every_table import all_tables
 from results.tables.footprints import load_footprints
-from results.tables.load import METRIC_PREFIX, artifact_path, load_records
-from results.tables.paper import CHECK, optional_int
-from results.tables.tables import Table
+from results.tables.grid import Cell, Row, Table
+from results.tables.load import Run, artifact_path, load_records
+from results.tables.paper import CHECK
 
 
-def find_cell(tables: Sequence[Table], table: str, row: str, column: str) -> tuple[Table, Cell]:
-    """The cell that the words name.
+def find_cell(
+    tables: Sequence[Table], table: str, row: str, column: str
+) -> tuple[Table, str, str, Cell]:
+    """Table, labels of row and column, and the cell that the words name.
 
     Raises:
         ValueError: no or several tables, rows or columns fit; says which there are.
     """
     by_name = {found.name: found for found in tables}
     chosen = by_name[_choose("table", table, list(by_name))]
-    cells = [{str(k): v for k, v in c.items()} for c in chosen.cells.to_dict("records")]
-    rows = list(dict.fromkeys(row_label(chosen, cell) for cell in cells))
-    columns = list(dict.fromkeys(map(column_label, cells)))
-    place = _choose("row", row, rows), _choose("column", column, columns)
-    return chosen, next(c for c in cells if (row_label(chosen, c), column_label(c)) == place)
+    rows = {row_label(chosen, found): found for found in reversed(chosen.rows)}
+    columns = {found.name: place for place, found in reversed([*enumerate(chosen.columns)])}
+    row = _choose("row", row, list(rows)[::-1])
+    column = _choose("column", column, list(columns)[::-1])
+    return chosen, row, column, rows[row].cells[columns[column]]
 
 
-def row_label(table: Table, cell: Cell) -> str:
+def row_label(table: Table, row: Row) -> str:
     """What names a row: its printed labels, ticks by their heading, epochs of pretraining."""
-    parts = [
-        heading.lower() if cell[name] == CHECK else str(cell[name]) for heading, name in table.stub
-    ]
-    epochs = optional_int(cell.get("pretrain_epochs"))
-    parts.append("" if epochs is None else str(epochs))
-    variant = optional_int(cell.get("variant"))
-    parts.append(f"variant {variant}" if variant else "")
+    names = zip(table.stub, row.names, strict=True)
+    parts = [heading.lower() if name == CHECK else name for heading, name in names]
+    if row.key and row.key.pretrain_epochs is not None:
+        parts.append(str(row.key.pretrain_epochs))
+    if row.key and row.key.variant:
+        parts.append(f"variant {row.key.variant}")
     return " ".join(filter(None, parts))
 
 
-def column_label(cell: Cell) -> str:
-    """What names a column: "COCO AP^bb"."""
-    return f"{cell['group_label']} {cell['column_label']}".strip()
-
-
-def trace(cell: Cell, records: pd.DataFrame) -> list[dict[str, Any]]:
-    """All that is known of each run behind a cell; see :func:`_run`. Empty where nothing ran."""
-    by_path = {run["record_path"]: run for run in records.to_dict("records")}
+def trace(cell: Cell, runs: Iterable[Run]) -> list[dict[str, Any]]:
+    """All that is known of each run behind a cell; empty where nothing ran."""
+    by_path = {run.path: run for run in runs}
     return [
-        _run(by_path[path], str(cell["metric"]), records)
+        _run(by_path[path], cell.metric, by_path.values())
         if path in by_path
         else {"footprint report": path}
-        for path in cell["records"]
+        for path in cell.records
     ]
 
 
-def _run(run: Mapping[Any, Any], metric: str, records: pd.DataFrame) -> dict[str, Any]:
-    value = run.get(METRIC_PREFIX + metric)
+def _run(run: Run, metric: str, runs: Iterable[Run]) -> dict[str, Any]:
+    record = run.record
     found = {
-        "record": run["record_path"],
-        metric: None if value is None or pd.isna(value) else value,
+        "record": run.path,
+        metric: record.metrics.get(metric),
         **_common(run),
-        "deviations": list(run["deviations"]),
+        "deviations": list(record.deviations),
         "split": _split(run),
-        "weights": "random" if run["backbone"] is None else _weights(run, records),
+        "weights": "random" if record.backbone is None else _weights(record.backbone, runs),
     }
     return {name: value for name, value in found.items() if value not in (None, [], "")}
 
 
-def _common(run: Mapping[Any, Any]) -> dict[str, Any]:
+def _common(run: Run) -> dict[str, Any]:
+    record = run.record
     return {
-        "kind": run["kind"],
-        "config": run["config"],
-        "config sha256": run["config_hash"],
-        "code": run["git_commit"] or "unknown",
-        "dataset": run["dataset"],
-        "dataset sha256": run["dataset_fingerprint"],
-        "seed": run["seed"],
-        "finished": run["finished_at"],
-        "logs": logs(Path(run["record_path"]).parent),
+        "kind": record.kind,
+        "config": record.config,
+        "config sha256": record.config_hash,
+        "code": record.git_commit or "unknown",
+        "dataset": record.dataset,
+        "dataset sha256": record.dataset_fingerprint,
+        "seed": record.seed,
+        "finished": record.finished_at,
+        "logs": logs(Path(run.path).parent),
     }
 
 
-def _split(run: Mapping[Any, Any]) -> dict[str, Any] | None:
-    number = optional_int(run["split"])
-    if number is None:
+def _split(run: Run) -> dict[str, Any] | None:
+    artifacts = run.record.artifacts
+    if run.record.split is None:
         return None
-    artifacts = run["artifacts"]
-    found = {"number": number, "ids sha256": artifacts.get("split_ids_sha256", "unknown")}
+    sha256 = artifacts.get("split_ids_sha256", "unknown")
+    found = {"number": run.record.split, "ids sha256": sha256}
     if "split_ids" in artifacts:
         try:
-            found["ids file"] = str(artifact_path(run["record_path"], artifacts["split_ids"]))
+            found["ids file"] = str(artifact_path(run.path, artifacts["split_ids"]))
         except (OSError, ValueError) as error:
             found["ids file"] = f"not there: {error}"
     return found
 
 
-def _weights(run: Mapping[Any, Any], records: pd.DataFrame) -> dict[str, Any]:
+def _weights(backbone: Backbone, runs: Iterable[Run]) -> dict[str, Any]:
     """The backbone file, what it says of itself, its pretraining where that is among the runs."""
-    backbone = run["backbone"]
-    found = {"file": backbone["path"], "sha256": backbone["sha256"]}
+    found: dict[str, Any] = {"file": backbone["path"], "sha256": backbone["sha256"]}
     found["provenance"] = {
         name: value
         for name, value in (backbone["provenance"] or {}).items()
         if value not in (None, "", [], ()) and name != "weights_sha256"
     }
-    same = (records["kind"] == "pretrain") & (records["backbone_sha256"] == backbone["sha256"])
-    for origin in records[same].to_dict("records")[:1]:
-        found["pretraining"] = {"record": origin["record_path"], **_common(origin)}
+    for run in runs:
+        theirs = (run.record.backbone or {}).get("sha256")
+        if run.record.kind == "pretrain" and theirs == backbone["sha256"]:
+            found["pretraining"] = {"record": run.path, **_common(run)}
+            break
     return found
 
 
@@ -170,27 +166,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", metavar="RUNS", help="run folders, or folders of them")
     parser.add_argument("--json", action="store_true", help="for programs")
     options = parser.parse_args(arguments)
-    records, _ = load_records(options.runs)
+    runs, _ = load_records(options.runs)
     footprints, _ = load_footprints(options.runs)
     try:
-        tables = all_tables(records, footprints)
-        table, cell = find_cell(tables, options.table, options.row, options.column)
+        tables = all_tables(runs, footprints)
+        table, row, column, cell = find_cell(tables, options.table, options.row, options.column)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     result = {
         "table": table.title,
-        "row": row_label(table, cell),
-        "column": column_label(cell),
-        "cell": cell["text"],
-        "runs": trace(cell, records),
+        "row": row,
+        "column": column,
+        "cell": cell.text,
     }
+    traced = trace(cell, runs)
     if options.json:
-        print(json.dumps(result, indent=2))
+        print(json.dumps(result | {"runs": traced}, indent=2))
         return 0
-    runs = result.pop("runs")
     print("\n".join(to_text(result)))
-    for number, run in enumerate(runs, start=1):
-        print(f"\nrun {number} of {len(runs)}")
+    for number, run in enumerate(traced, start=1):
+        print(f"\nrun {number} of {len(traced)}")
         print("\n".join(to_text(run, "  ")))
     return 0

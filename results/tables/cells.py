@@ -1,4 +1,4 @@
-"""A cell of a table: the mean over its runs, how it is printed, its delta and whether it is best.
+"""Cells of runs: the mean over them, how it is printed, its delta and whether it is best.
 
 Deltas are differences of the values **as printed**, rounded first. So does the paper: all 32 deltas
 of its Table 2 are reproduced this way, where differences of unrounded values would be 0.1 off in
@@ -13,24 +13,14 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
-import pandas as pd
-
-from results.record.labels import (
-    ACCURACIES,
-    ARCHS,
-    DATASETS,
-    EM_DASH,
-    METHODS,
-    METRICS,
-    UNITS,
-    epochs_label,
-    label,
-)
-from results.tables.load import METRIC_PREFIX
+from results.record.labels import ARCHS, METHODS, UNITS, rank
+from results.tables.grid import Cell, RowKey
+from results.tables.load import Run
 
 REFERENCE = "simclr"  # deltas are against it
 DECIMALS = {  # else 1
@@ -38,18 +28,7 @@ DECIMALS = {  # else 1
     **{"work_ratio": 2, "step_ratio": 2, "peak_memory_mib": 0},
 }
 
-Cell = dict[str, Any]
-Runs = list[dict[str, Any]]
-
-
-class RowKey(NamedTuple):
-    """What a row of a table of runs is about."""
-
-    pretrain_epochs: int | None
-    method: str
-    encoder: str
-    setting: str = ""  # of the pretraining, see results.record.run_record
-    variant: int = 0  # tells apart runs that deviate differently
+Rows = dict[RowKey, list[Cell]]
 
 
 def rounded(value: float, metric: str = "") -> Decimal:
@@ -64,129 +43,149 @@ def with_unit(value: Decimal, metric: str) -> str:
     return text + UNITS.get(metric, "")
 
 
-def empty_cell() -> Cell:
-    """A cell in which nothing ran, without labels."""
-    nan = float("nan")
-    return {
-        **{"value": nan, "std": nan, "n": 0, "shown": nan, "delta": nan, "best": False},
-        **{"text": EM_DASH, "value_text": EM_DASH, "delta_text": ""},
-        **{"deviations": (), "run_deviations": (), "backbone_deviations": ()},
-        **{"records": (), "samples": ()},
-        **{"mark": "", "group_mark": ""},
+def rows_of_runs(
+    runs: Sequence[Run],
+    columns: Sequence[tuple[str, str]],
+    rows: Sequence[RowKey] = (),
+    splits: Sequence[int] = (),
+) -> Rows:
+    """A cell for every row and column, empty ones included, rows in the order of a table.
+
+    `columns` are (dataset, metric); `rows` are to show even where nothing ran. Runs of one row and
+    dataset are averaged, except that runs with different deviations stand in rows of their own
+    (`variant` 0, 1, ...). A cell that lacks some of `splits` says so in its deviations, and is
+    compared with cells of the same splits only.
+    """
+    groups: dict[tuple[RowKey, str], dict[tuple[str, ...], list[Run]]] = defaultdict(dict)
+    for run in runs:
+        groups[row_of(run), run.record.dataset].setdefault(run.deviations, []).append(run)
+    placed = {
+        (key._replace(variant=variant), dataset): variants[texts]
+        for (key, dataset), variants in groups.items()
+        for variant, texts in enumerate(sorted(variants, key=lambda texts: (len(texts), texts)))
     }
+    keys = sorted({*rows, *(key for key, _ in placed)}, key=_order(rows))
+    found = {
+        key: [cell_of(placed.get((key, d), ()), key.encoder, d, m, splits) for d, m in columns]
+        for key in keys
+    }
+    return _with_best(_with_deltas(found))
 
 
-def run_cell(
-    runs: Runs, row: RowKey, dataset: str, metric: str, splits: Sequence[int] = ()
+def row_of(run: Run) -> RowKey:
+    """The row that a run stands in."""
+    record = run.record
+    return RowKey(record.pretrain_epochs, record.method, record.encoder, record.setting)
+
+
+def cell_of(
+    runs: Sequence[Run], encoder: str, dataset: str, metric: str, splits: Sequence[int] = ()
 ) -> Cell:
-    """The mean of `metric` over `runs`; `tables.transfer_table` says what it holds."""
-    column = METRIC_PREFIX + metric
-    runs = [run for run in runs if not pd.isna(run.get(column))]
-    epochs = row.pretrain_epochs
-    cell = empty_cell() | row._asdict()
-    cell |= {
-        "dataset": dataset,
-        "metric": metric,
-        "block": "" if epochs is None else f"Backbone weights with {epochs_label(epochs).title()}",
-        "method_label": label(METHODS, row.method),
-        "arch_label": label(ARCHS, row.encoder),
-        "group_label": label(DATASETS, dataset),
-        "column_label": label({**METRICS, **ACCURACIES}, metric),
-    }
+    """The mean of `metric` over `runs`, as far as they have it."""
+    runs = tuple(run for run in runs if metric in run.record.metrics)
+    cell = Cell(encoder=encoder, dataset=dataset, metric=metric)
     if not runs:
         return cell
-    values = [run[column] for run in runs]
-    mean = statistics.fmean(values)
-    std = statistics.stdev(values) if len(values) > 1 else float("nan")
+    values = [run.record.metrics[metric] for run in runs]
+    n, mean = len(values), statistics.fmean(values)
+    std = statistics.stdev(values) if n > 1 else cell.std
     shown = rounded(mean, metric)
-    spread = f" ± {rounded(std, metric)}, n={len(values)}" if len(values) > 1 else ""
-    text = with_unit(shown, metric) + spread
-    return cell | {
-        "value": mean,
-        "std": std,
-        "n": len(values),
-        "shown": float(shown),
-        "text": text,
-        "value_text": text,
-        "run_deviations": runs[0]["deviations"],
-        "deviations": (*runs[0]["deviations"], *_missing_splits(runs, splits)),
-        "backbone_deviations": runs[0]["backbone_deviations"],
-        "records": tuple(run["record_path"] for run in runs),
-        "samples": tuple((run["split"], run[column]) for run in runs),
-    }
+    spread = f" ± {rounded(std, metric)}, n={n}" if n > 1 else ""
+    return replace(
+        cell,
+        value=mean,
+        std=std,
+        n=n,
+        shown=float(shown),
+        value_text=with_unit(shown, metric) + spread,
+        deviations=(*runs[0].record.deviations, *_missing_splits(runs, splits)),
+        backbone_deviations=runs[0].backbone_deviations,
+        records=tuple(run.path for run in runs),
+        runs=runs,
+    )
 
 
-def _missing_splits(runs: Runs, splits: Sequence[int]) -> tuple[str, ...]:
-    """In words, that a mean is not over all splits."""
-    here = {run["split"] for run in runs if not pd.isna(run["split"])}
-    found = [split for split in splits if split in here]
-    if len(found) == len(splits):
+def number_cell(value: float | None, encoder: str, metric: str, source: str) -> Cell:
+    """A cell with one number of the file `source`; an empty one for None."""
+    cell = Cell(encoder=encoder, metric=metric)
+    if value is None:
+        return cell
+    shown = rounded(value, metric)
+    return replace(
+        cell,
+        value=float(value),
+        n=1,
+        shown=float(shown),
+        value_text=with_unit(shown, metric),
+        records=(source,),
+    )
+
+
+def _missing_splits(runs: Sequence[Run], splits: Sequence[int]) -> tuple[str, ...]:
+    found = sorted({run.record.split for run in runs if run.record.split is not None})
+    if not splits or found == sorted(splits):
         return ()
     noun = "splits" if len(found) > 1 else "split"
     return (f"{noun} {', '.join(map(str, found))} alone, not the mean over {len(splits)}",)
 
 
-def add_deltas(cells: list[Cell]) -> None:
-    """Fill `delta` and its text where SimCLR ran under the same conditions, both more than once."""
+def _order(rows: Sequence[RowKey]) -> Callable[[RowKey], tuple[Any, ...]]:
+    """By block, the paper's methods first; as in `rows` if these are ablations, else by names."""
+    ablations = any(row.setting for row in rows)
 
-    def conditions(cell: Cell) -> tuple[Any, ...]:
-        names = ("pretrain_epochs", "encoder", "dataset", "metric", "deviations")
-        return tuple(cell[name] for name in names)
+    def place(key: RowKey) -> tuple[Any, ...]:
+        epochs = -1 if key.pretrain_epochs is None else key.pretrain_epochs
+        at = rows.index(key) if ablations and key in rows else 0
+        named = (rank(ARCHS)(key.encoder), rank(METHODS)(key.method))
+        return (epochs, key.method not in METHODS, at, *named, key.setting, key.variant)
 
-    references: dict[tuple[Any, ...], Cell] = {}
-    for cell in cells:
-        if cell["method"] == REFERENCE and cell["n"] > 1:
-            references.setdefault(conditions(cell), cell)
-    for cell in cells:
-        reference = references.get(conditions(cell))
-        if reference and cell["n"] > 1 and cell["method"] != REFERENCE:
-            metric = cell["metric"]
-            delta = rounded(cell["shown"], metric) - rounded(reference["shown"], metric)
-            cell["delta"], cell["delta_text"] = float(delta), f"{delta:+}"
-            cell["text"] = f"{cell['value_text']} ({delta:+})"
+    return place
 
 
-def without_deltas(cells: pd.DataFrame) -> pd.DataFrame:
-    """For a table in which the paper prints none."""
-    return cells.assign(delta=float("nan"), delta_text="", text=cells["value_text"])
+def conditions(key: RowKey, cell: Cell, deviations: Sequence[str]) -> tuple[object, ...]:
+    """What two cells have to agree in for their difference to be one of methods."""
+    return (key.pretrain_epochs, key.encoder, cell.dataset, cell.metric, *deviations)
 
 
-def add_best(cells: list[Cell]) -> None:
-    """Mark the highest printed value of every block and column, where there is a choice.
+def _with_deltas(rows: Rows) -> Rows:
+    """With `delta` and its text where SimCLR ran under the same conditions, both more than once."""
+    references: dict[tuple[object, ...], Cell] = {}
+    for key, cells in rows.items():
+        for cell in cells if key.method == REFERENCE else ():
+            if cell.n > 1:
+                references.setdefault(conditions(key, cell, cell.deviations), cell)
+
+    def compared(key: RowKey, cell: Cell) -> Cell:
+        reference = references.get(conditions(key, cell, cell.deviations))
+        if reference is None or cell.n < 2 or key.method == REFERENCE:
+            return cell
+        delta = rounded(cell.shown, cell.metric) - rounded(reference.shown, cell.metric)
+        return replace(cell, delta=float(delta), delta_text=f"{delta:+}")
+
+    return {key: [compared(key, cell) for cell in cells] for key, cells in rows.items()}
+
+
+def _with_best(rows: Rows) -> Rows:
+    """With the highest printed value of every block and column marked, where there is a choice.
 
     Runs that deviate differently from the protocol do not compete, and where one competitor is a
     single run nobody wins.
     """
-    groups: dict[tuple[Any, ...], list[Cell]] = defaultdict(list)
-    for cell in cells:
-        if cell["n"]:
-            names = ("pretrain_epochs", "dataset", "metric", "deviations")
-            groups[tuple(cell[name] for name in names)].append(cell)
-    for group in groups.values():
-        highest = max(cell["shown"] for cell in group)
-        choice = len(group) > 1 and all(cell["n"] > 1 for cell in group)
-        for cell in group:
-            cell["best"] = choice and cell["shown"] == highest
 
+    def group(key: RowKey, cell: Cell) -> tuple[object, ...]:
+        return (key.pretrain_epochs, cell.dataset, cell.metric, *cell.deviations)
 
-def beside_paper(cell: Cell, printed: float | None) -> list[Cell]:
-    """A cell, the paper's value and ours minus the paper's, as three columns."""
-    metric, name = cell["metric"], cell["column_label"]
-    theirs = None if printed is None else rounded(printed, metric)
-    ours = rounded(cell["shown"], metric) if cell["n"] else None
-    difference = None if ours is None or theirs is None else ours - theirs
-    cell = cell | {"delta": float("nan"), "delta_text": "", "best": False}
-    triple = [
-        cell | {"text": cell["value_text"]},
-        cell
-        | {"column_label": f"{name} paper", "records": ()}
-        | _as_text(EM_DASH if theirs is None else with_unit(theirs, metric)),
-        cell
-        | {"column_label": f"{name} diff."}
-        | _as_text(EM_DASH if difference is None else f"{difference:+}"),
-    ]
-    return [part | {"column": 3 * cell["column"] + i} for i, part in enumerate(triple)]
-
-
-def _as_text(text: str) -> Cell:
-    return {"text": text, "value_text": text}
+    groups: Mapping[tuple[object, ...], list[Cell]] = defaultdict(list)
+    for key, cells in rows.items():
+        for cell in cells:
+            if cell.n:
+                groups[group(key, cell)].append(cell)
+    highest = {
+        name: max(cell.shown for cell in found)
+        for name, found in groups.items()
+        if len(found) > 1 and all(cell.n > 1 for cell in found)
+    }
+    return {
+        key: [replace(c, best=c.n > 0 and c.shown == highest.get(group(key, c))) for c in cells]
+        for key, cells in rows.items()
+    }

@@ -4,42 +4,36 @@ from __future__ import annotations
 
 import string
 from collections import defaultdict
-from typing import NamedTuple
-
-import pandas as pd
+from dataclasses import replace
 
 from results.record.labels import METHODS
+from results.tables.grid import Note, Table
 
 _Place = tuple[int, str]  # row, dataset
 
 
-class Note(NamedTuple):
-    """A line below a table; `mark` is the letter that points to it, "" where all cells mean it."""
-
-    mark: str
-    text: str
-
-
-def add_footnotes(cells: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Note, ...]]:
-    """Cells with the columns `mark` and `group_mark` (letters or ""), and the notes.
+def with_footnotes(table: Table) -> Table:
+    """The table with marks (letters) at cells and headings, and the notes that they point to.
 
     A deviation that every run shares, or every contrastive one, becomes a plain line; one that all
     runs on a dataset share is marked at the dataset's heading, any other at its cells.
     """
-    runs = {(row["row"], row["dataset"]): row for row in cells.to_dict("records") if row["n"]}
-    every = frozenset(runs)
+    cells = {
+        (y, cell.dataset): cell for y, row in enumerate(table.rows) for cell in row.cells if cell.n
+    }
+    every = frozenset(cells)
     contrastive = frozenset(
-        place for place, run in runs.items() if run["method"] not in ("random", "supervised")
-    )
+        (y, dataset) for y, dataset in cells if not _is_other(table, y)
+    )  # fmt: skip
     where: dict[str, set[_Place]] = defaultdict(set)
-    for place, run in runs.items():
-        for text in (*run["deviations"], *run["backbone_deviations"]):
+    for place, cell in cells.items():
+        for text in (*cell.deviations, *cell.backbone_deviations):
             where[text].add(place)
     together: dict[frozenset[_Place], list[str]] = defaultdict(list)  # one note for equal reach
     for text, places in where.items():
         together[frozenset(places)].append(text)
 
-    notes = _reading_aids(cells)
+    notes = _reading_aids(table)
     marks: dict[_Place, str] = defaultdict(str)
     group_marks: dict[str, str] = defaultdict(str)
     letters = iter(string.ascii_lowercase + string.ascii_uppercase)
@@ -59,21 +53,30 @@ def add_footnotes(cells: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Note, ...]]:
             else:
                 for place in reach:
                     marks[place] += letter
-    place_of = list(zip(cells["row"], cells["dataset"], strict=True))
-    marked = cells.assign(
-        mark=[marks[place] if place in runs else "" for place in place_of],
-        group_mark=[group_marks[dataset] for _, dataset in place_of],
+    return replace(
+        table,
+        columns=tuple(c._replace(mark=group_marks[c.dataset]) for c in table.columns),
+        rows=tuple(
+            row._replace(cells=tuple(replace(c, mark=marks[y, c.dataset]) for c in row.cells))
+            for y, row in enumerate(table.rows)
+        ),
+        notes=tuple(sorted(notes, key=lambda note: note.mark != "")),
     )
-    return marked, tuple(sorted(notes, key=lambda note: note.mark != ""))
 
 
-def _reading_aids(cells: pd.DataFrame) -> list[Note]:
+def _is_other(table: Table, row: int) -> bool:
+    key = table.rows[row].key
+    return key is not None and key.method in ("random", "supervised")
+
+
+def _reading_aids(table: Table) -> list[Note]:
+    cells = list(table.all_cells())
     notes = []
-    if (cells["delta_text"] != "").any():
+    if any(cell.delta_text for cell in cells):
         against = f"{METHODS['simclr']} of the same architecture and pretraining"
         notes.append(Note("", f"In parentheses: difference from {against}."))
-    if cells["best"].any():
+    if any(cell.best for cell in cells):
         notes.append(Note("", "Bold: the best of its block and column."))
-    if (cells["n"] > 1).any():
+    if any(cell.n > 1 for cell in cells):
         notes.append(Note("", "a ± b, n=c: mean and sample standard deviation of c runs."))
     return notes

@@ -10,9 +10,7 @@ import re
 import textwrap
 import unicodedata
 
-from results.tables.cell_grid import Layout, layout_of
-from results.tables.cells import Cell
-from results.tables.tables import Table
+from results.tables.grid import Cell, Table
 
 LONG = 32  # characters; a text in a cell that is longer goes over several lines
 LONG_HEADING = 7  # so does a heading, of so many characters for every column below it
@@ -24,21 +22,17 @@ def to_latex(table: Table) -> str:
 
     A table that is wider than the line is scaled down to it.
     """
-    layout = layout_of(table)
-    stub = [_latex(heading) for heading, _ in layout.stub]
-    width = len(layout.headings) + len(stub)
+    stub = [_latex(heading) for heading in table.stub]
+    width = len(table.columns) + len(stub)
     groups, rules, place = [], [], len(stub) + 1
-    for cell, span in layout.groups():
-        name = _heading(cell["group_label"], cell["group_mark"], span, "c")
+    for column, span in table.groups():
+        name = _heading(column.group, column.mark, span, "c")
         groups.append(rf"\multicolumn{{{span}}}{{c}}{{{name}}}")
         if name:
             rules.append(rf"\cmidrule(lr){{{place}-{place + span - 1}}}")
         place += span
-    sides = _alignment(layout)
-    labels = [
-        _heading(cell["column_label"], "", 1, side)
-        for cell, side in zip(layout.headings, sides, strict=True)
-    ]
+    sides = _alignment(table)
+    labels = [_heading(c.label, "", 1, side) for c, side in zip(table.columns, sides, strict=True)]
     lines = [
         r"\setlength{\tabcolsep}{4pt}",
         rf"{FITTED}{{\begin{{tabular}}{{{'l' * len(stub)}{sides}}}",
@@ -46,13 +40,13 @@ def to_latex(table: Table) -> str:
         *([" & ".join([*[""] * len(stub), *groups]) + r" \\", " ".join(rules)] if rules else []),
         " & ".join([*stub, *labels]) + r" \\",
     ]
-    for title, rows in layout.blocks:
+    for title, rows in table.blocks():
         lines.append(r"\midrule")
         if title:
             lines += [rf"\multicolumn{{{width}}}{{c}}{{{title}}} \\", r"\midrule"]
         for row in rows:
-            names = map(_latex, layout.names(row))
-            lines.append(" & ".join([*names, *map(_latex_cell, row)]) + r" \\")
+            texts = [*map(_latex, row.names), *map(_latex_cell, row.cells)]
+            lines.append(" & ".join(texts) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}}"]
     notes = [f"{_raised(note.mark)}{_latex(note.text)}" for note in table.notes]
     if notes:
@@ -67,15 +61,14 @@ def _caption(title: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _alignment(layout: Layout) -> str:
+def _alignment(table: Table) -> str:
     """Numbers to the right, columns of long texts to the left."""
-    rows = [row for _, rows in layout.blocks for row in rows]
-    columns = zip(*rows, strict=True)
+    columns = zip(*(row.cells for row in table.rows), strict=True)
     return "".join("l" if any(map(_is_long_text, column)) else "r" for column in columns)
 
 
 def _is_long_text(cell: Cell) -> bool:
-    return cell["n"] == 0 and len(cell["value_text"]) > LONG
+    return cell.n == 0 and len(cell.value_text) > LONG
 
 
 _LATEX = {
@@ -136,14 +129,14 @@ def _stacked(lines: list[str], place: str, side: str) -> str:
 
 def _latex_cell(cell: Cell) -> str:
     if _is_long_text(cell):
-        return _stacked([_latex(line) for line in _wrap(cell["value_text"], LONG)], "t", "l")
-    value, sign, spread = cell["value_text"].partition("±")
+        return _stacked([_latex(line) for line in _wrap(cell.value_text, LONG)], "t", "l")
+    value, sign, spread = cell.value_text.partition("±")
     value = value.rstrip()
     text = re.sub(r"^([+-])([\d.]+)$", r"$\1\2$", _latex(value))
-    text = rf"\textbf{{{text}}}" if cell["best"] else text
+    text = rf"\textbf{{{text}}}" if cell.best else text
     text += rf"{{\scriptsize~{_latex(sign + spread)}}}" if sign else ""
-    delta = f" (${cell['delta_text']}$)" if cell["delta_text"] else ""
-    return text + delta + _raised(cell["mark"])
+    delta = f" (${cell.delta_text}$)" if cell.delta_text else ""
+    return text + delta + _raised(cell.mark)
 
 
 def _raised(mark: str) -> str:

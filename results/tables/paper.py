@@ -2,13 +2,13 @@
 
 paper.csv has one row per printed number: `value` is the number, `printed` the cell as printed with
 its delta, `note` what is odd about it. The paper's rows "Ours" have the method "loco" here, and
-`setting` says how an ablation's pretraining differs from its method's (see `settings`).
+`setting` says how an ablation's pretraining differs from its method's.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
@@ -17,10 +17,11 @@ from typing import Any
 
 import pandas as pd
 
-from results.record.labels import METHODS
+from results.record.labels import ARCHS, METHODS, epochs_label, label
 from results.record.text import shown
-from results.tables.backbone import unexplained
-from results.tables.cells import RowKey
+from results.tables.cells import row_of
+from results.tables.grid import RowKey
+from results.tables.load import Run
 
 LOCAL = ("gim", "loco")
 CHECK = "✓"
@@ -42,9 +43,9 @@ class PaperTable:
     number: int
     title: str
     protocols: Mapping[str, str]  # dataset -> the protocol that the paper states for it
+    stub: tuple[str, ...]  # headings of the rows' names
     prints_deltas: bool = True  # differences from SimCLR in parentheses
     splits: tuple[int, ...] = ()  # of the training data; a cell is the mean over all of them
-    stub: tuple[tuple[str, str], ...] = ()  # what names a row: headings and columns of cells
     others_join: bool = True  # Random Init and Supervised: no pretraining of ours can differ
 
     @cached_property
@@ -58,62 +59,78 @@ class PaperTable:
         return list(dict.fromkeys(zip(self.values["dataset"], self.values["metric"], strict=True)))
 
     @cached_property
-    def rows(self) -> tuple[RowKey, ...]:
-        """From top to bottom; others' methods left out."""
-        return tuple(self._names)
+    def rows(self) -> dict[RowKey, str]:
+        """What the paper calls each row, from top to bottom; others' methods left out."""
+        return {key_of(row): row.row for row in self.values.itertuples() if row.method}
 
     @cached_property
-    def _names(self) -> dict[RowKey, str]:
-        """What the paper calls each row."""
-        ours = self.values[self.values["method"] != ""]
-        columns = ("pretrain_epochs", "method", "encoder", "setting", "row")
-        lines = zip(*(ours[name] for name in columns), strict=True)
-        return {RowKey(optional_int(epochs), *key): row for epochs, *key, row in lines}
+    def printed(self) -> dict[tuple[RowKey, str, str], float]:
+        """The paper's value by row, dataset and metric."""
+        return {
+            (key_of(row), row.dataset, row.metric): row.value for row in self.values.itertuples()
+        }
 
-    def add_labels(self, cells: pd.DataFrame) -> pd.DataFrame:
-        """Cells with the columns that `stub` names; a block that is the only one needs no title."""
-        names = [self._names.get(RowKey(optional_int(e), *key), "") for e, *key in _keys(cells)]
-        parts = [name.split(", ") for name in names]
-        local = [
-            method in LOCAL or "local" in part
-            for method, part in zip(cells["method"], parts, strict=True)
-        ]
-        marked = cells.assign(
-            row_label=[part[0].replace("Ours", METHODS["loco"]) for part in parts],
-            local_label=[CHECK if yes else "" for yes in local],
-            sharing_label=[CHECK if "sharing" in part else "" for part in parts],
-        )
-        blocks = {row.pretrain_epochs for row in self.rows}
-        return marked if len(blocks) > 1 else marked.assign(block="")
+    def label(self, key: RowKey) -> str:
+        """What the paper calls a row; "" for one that it has not."""
+        return self.rows.get(key, "").split(", ")[0].replace("Ours", METHODS["loco"])
 
-    def admits(self, run: Mapping[str, Any]) -> bool:
-        """Whether a run follows this table's protocol to the letter and so may fill a cell.
+    def names(self, key: RowKey) -> tuple[str, ...]:
+        """What stands under each heading of the stub."""
+        told = self.rows.get(key, "").split(", ")
+        fixed = {
+            "Method": label(METHODS, key.method),
+            "Arch": label(ARCHS, key.encoder),
+            "Local": CHECK if key.method in LOCAL or "local" in told else "",
+            "Sharing": CHECK if "sharing" in told else "",
+        }
+        own = self.label(key) or fixed["Method"]  # a method of another's stands under its own name
+        return tuple(fixed.get(heading, own) for heading in self.stub)
 
-        `run` is a row of `results.tables.load.load_records`.
-        """
+    def block(self, key: RowKey) -> str:
+        """The title over a row; a block that is the only one needs none."""
+        alone = len({row.pretrain_epochs for row in self.rows}) == 1
+        return "" if alone else block_title(key)
+
+    def admits(self, run: Run) -> bool:
+        """Whether a run follows this table's protocol to the letter and so may fill a cell."""
+        record = run.record
         return (
-            self.protocols.get(run["dataset"]) == run["protocol"]
-            and not run["deviations"]
+            self.protocols.get(record.dataset) == record.protocol
+            and not run.deviations
             and self._has_row(run)
-            and not unexplained(run["backbone_deviations"], run["setting"])
-            and optional_int(run["split"]) in (self.splits or (None,))
+            and record.split in (self.splits or (None,))
         )
 
-    def _has_row(self, run: Mapping[str, Any]) -> bool:
-        epochs, encoder = optional_int(run["pretrain_epochs"]), run["encoder"]
-        if run["method"] in ("random", "supervised") and self.others_join:
-            return encoder in {row.encoder for row in self.rows}
-        return RowKey(epochs, run["method"], encoder, run["setting"]) in self._names
+    def _has_row(self, run: Run) -> bool:
+        """A method that the paper has not gets a row below those of its epochs and encoder."""
+        key = row_of(run)
+        if key.method in ("random", "supervised") and self.others_join:
+            return key.encoder in {row.encoder for row in self.rows}
+        if key.method not in METHODS and not key.setting:
+            alike = ((row.pretrain_epochs, row.encoder) for row in self.rows)
+            return (key.pretrain_epochs, key.encoder) in alike
+        return key in self.rows
+
+
+def block_title(key: RowKey) -> str:
+    """ "Backbone weights with 100 Epochs"."""
+    epochs = key.pretrain_epochs
+    return "" if epochs is None else f"Backbone weights with {epochs_label(epochs).title()}"
+
+
+def key_of(row: Any) -> RowKey:
+    """The row that a line of paper.csv belongs to."""
+    return RowKey(optional_int(row.pretrain_epochs), row.method, row.encoder, row.setting)
 
 
 LINEAR = {"imagenet1k": "linear"}  # section 5.1
-METHOD_ARCH = (("Method", "method_label"), ("Arch", "arch_label"))
+METHOD_ARCH = ("Method", "Arch")
 TABLE1 = PaperTable(
     number=1,
     title="Table 1: ImageNet accuracy of a linear classifier on the frozen encoder (800 epochs)",
     protocols=LINEAR,
     prints_deltas=False,
-    stub=(*METHOD_ARCH, ("Local", "local_label")),
+    stub=(*METHOD_ARCH, "Local"),
 )
 TABLE2 = PaperTable(
     number=2,
@@ -126,18 +143,14 @@ TABLE3 = PaperTable(
     title="Table 3: Mask R-CNN fine-tuned on 10K and on 1K COCO images",
     protocols={"coco10k": "finetuned_60k", "coco1k": "finetuned_15k"},  # section 5.3
     splits=(0, 1, 2, 3, 4),
-    stub=(("Method", "method_label"),),
+    stub=("Method",),
 )
 TABLE4 = PaperTable(
     number=4,
     title="Table 4: ImageNet accuracy with different decoders (ResNet-50, 100 epochs)",
     protocols=LINEAR,
     prints_deltas=False,
-    stub=(
-        ("Extra layers before MLP decoder", "row_label"),
-        ("Local", "local_label"),
-        ("Sharing", "sharing_label"),
-    ),
+    stub=("Extra layers before MLP decoder", "Local", "Sharing"),
     others_join=False,
 )
 TABLE5 = PaperTable(
@@ -145,28 +158,23 @@ TABLE5 = PaperTable(
     title="Table 5: ImageNet accuracy with different sharing strategies (ResNet-50, 100 epochs)",
     protocols=LINEAR,
     prints_deltas=False,
-    stub=(("Sharing description", "row_label"),),
+    stub=("Sharing description",),
     others_join=False,
 )
 TABLE6 = PaperTable(
     number=6,
     title="Table 6: memory footprint and computation of every stage, in percent",
     protocols={},
-    stub=(("Stage", "row_label"),),
+    stub=("Stage",),
 )
 TABLE7 = PaperTable(
     number=7,
     title="Table 7: ImageNet accuracy and memory saving ratio with PResNet-50 (100 epochs)",
     protocols=LINEAR,
     prints_deltas=False,
-    stub=(("Method", "method_label"),),
+    stub=("Method",),
     others_join=False,
 )
-
-
-def _keys(cells: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
-    columns = ("pretrain_epochs", "method", "encoder", "setting")
-    return zip(*(cells[name] for name in columns), strict=True)
 
 
 def optional_int(value: Any) -> int | None:

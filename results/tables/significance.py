@@ -7,15 +7,17 @@ assume less, cannot go below p = 0.0625 with five pairs, so they could never tel
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
-import pandas as pd
 from scipy import stats
 
-from results.tables.cells import REFERENCE, Cell, empty_cell, rounded
+from results.tables.cells import REFERENCE, conditions, rounded
+from results.tables.grid import NAN, Cell, Note, RowKey, Table
 
 MIN_PAIRS = 3
 LEVEL = 0.05
@@ -41,60 +43,73 @@ def paired_test(ours: Sequence[float], reference: Sequence[float]) -> PairedTest
         return None
     differences = [a - b for a, b in zip(ours, reference, strict=True)]
     mean, std = statistics.fmean(differences), statistics.stdev(differences)
-    p = float("nan") if std < 1e-9 else float(stats.ttest_rel(ours, reference).pvalue)
+    p = NAN if std < 1e-9 else float(stats.ttest_rel(ours, reference).pvalue)
     return PairedTest(mean, std, len(differences), p)
 
 
-def paired_tests(cells: pd.DataFrame) -> pd.DataFrame:
-    """The same table with a test in every cell that has one; empty where no cell has.
+def with_tests(table: Table) -> list[Table]:
+    """The table and, where its splits allow it, one with a paired test in place of each value.
 
-    `delta` is the mean difference, `std` its sample standard deviation, `n` the number of pairs and
-    `p` the p value. Only runs with the same deviations are paired.
+    There `delta` is the mean difference, `std` its sample standard deviation, `n` the number of
+    pairs and `p` the p value. Only runs with the same deviations are paired.
     """
-    rows: list[Cell] = [
-        {str(name): value for name, value in row.items()} for row in cells.to_dict("records")
-    ]
-    references: dict[tuple[Any, ...], Cell] = {}
-    for cell in rows:
-        if cell["method"] == REFERENCE and cell["n"]:
-            references.setdefault(_conditions(cell), cell)
-    tested = [_tested(cell, references.get(_conditions(cell))) for cell in rows]
-    return pd.DataFrame(tested if any(cell["n"] for cell in tested) else [])
+    references: dict[tuple[object, ...], Cell] = {}
+    for row in table.rows:
+        for cell in row.cells if row.key and row.key.method == REFERENCE else ():
+            if cell.n:
+                references.setdefault(_conditions(row.key, cell), cell)
+    rows = tuple(
+        row._replace(
+            cells=tuple(
+                _tested(cell, references.get(_conditions(row.key, cell)))
+                if row.key and row.key.method != REFERENCE
+                else _tested(cell, None)
+                for cell in row.cells
+            )
+        )
+        for row in table.rows
+    )
+    tested = replace(
+        table,
+        name=f"{table.name}_splits",
+        title=f"{table.title}; differences over splits",
+        columns=tuple(column._replace(mark="") for column in table.columns),
+        rows=rows,
+        notes=(Note("", TESTED),),
+    )
+    return [table, tested] if any(cell.n for cell in tested.all_cells()) else [table]
 
 
 def _tested(cell: Cell, reference: Cell | None) -> Cell:
-    blank = cell | empty_cell() | {"p": float("nan")}
-    if reference is None or cell["method"] == REFERENCE:
-        return blank
+    blank = Cell(encoder=cell.encoder, dataset=cell.dataset, metric=cell.metric, p=NAN)
     ours, theirs = _by_split(cell), _by_split(reference)
     shared = sorted(ours.keys() & theirs.keys())
     test = paired_test([ours[i] for i in shared], [theirs[i] for i in shared])
-    if test is None:
+    if test is None or reference is None:
         return blank
-    p = "p not defined" if pd.isna(test.p) else f"p={test.p:.3f}" if test.p >= 0.001 else "p<0.001"
-    text = f"{rounded(test.mean):+} ± {rounded(test.std)} ({p}, n={test.n})"
-    return blank | {
-        "delta": test.mean,
-        "std": test.std,
-        "n": test.n,
-        "p": test.p,
-        "best": test.p < LEVEL,
-        "text": text,
-        "value_text": text,
-        "records": [*cell["records"], *reference["records"]],
-    }
+    p = f"p={test.p:.3f}" if test.p >= 0.001 else "p<0.001"
+    p = "p not defined" if math.isnan(test.p) else p
+    return replace(
+        blank,
+        delta=test.mean,
+        std=test.std,
+        n=test.n,
+        p=test.p,
+        best=test.p < LEVEL,
+        value_text=f"{rounded(test.mean):+} ± {rounded(test.std)} ({p}, n={test.n})",
+        records=(*cell.records, *reference.records),
+    )
 
 
-def _conditions(cell: Cell) -> tuple[Any, ...]:
-    names = ("encoder", "dataset", "metric", "run_deviations")
-    epochs = None if pd.isna(cell["pretrain_epochs"]) else cell["pretrain_epochs"]
-    return (epochs, *(cell[name] for name in names))
+def _conditions(key: RowKey | None, cell: Cell) -> tuple[object, ...]:
+    assert key is not None
+    return conditions(key, cell, cell.runs[0].record.deviations if cell.runs else ())
 
 
-def _by_split(cell: Cell) -> dict[int, float]:
+def _by_split(cell: Cell | None) -> dict[int, float]:
     """Split -> the mean over its seeds."""
     values: dict[int, list[float]] = defaultdict(list)
-    for split, value in cell["samples"]:
-        if not pd.isna(split):
-            values[int(split)].append(value)
+    for run in cell.runs if cell else ():
+        if cell and run.record.split is not None:
+            values[run.record.split].append(run.record.metrics[cell.metric])
     return {split: statistics.fmean(found) for split, found in values.items()}

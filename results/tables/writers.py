@@ -13,10 +13,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from results.tables.cell_grid import layout_of
-from results.tables.cells import Cell
+from results.tables.grid import Cell, Table
 from results.tables.latex import to_latex
-from results.tables.tables import Table
 
 # "-", "+1.2", "-0.31 ± 0.02, n=5", "-4.1 (+0.2)", "-1.5×": what begins with a sign and is ours
 NUMBER = r"[+-][\d.]*[^\s=(]?( ± [\d.]+, n=\d+)?( \([+-][\d.]+\))?"
@@ -30,20 +28,15 @@ VALUE_COLUMNS = [
 
 def to_csv(table: Table) -> str:
     """The table as printed, one line per row."""
-    layout = layout_of(table)
-    names = ["Block", *(heading for heading, _ in layout.stub)]
-    names += [f"{cell['group_label']} {cell['column_label']}".strip() for cell in layout.headings]
-    lines = [
-        [title, *layout.names(row), *(cell["text"] for cell in row)]
-        for title, rows in layout.blocks
-        for row in rows
-    ]
+    names = ["Block", *table.stub, *(column.name for column in table.columns)]
+    lines = [[row.block, *row.names, *(cell.text for cell in row.cells)] for row in table.rows]
     return _csv(pd.DataFrame(lines, columns=names))
 
 
 def to_values_csv(table: Table) -> str:
     """Plain numbers, one line per cell that has any, with the records that it comes from."""
-    cells = table.cells[table.cells["n"] > 0]
+    cells = table.cells
+    cells = cells[cells["n"] > 0]
     cells = cells[[name for name in VALUE_COLUMNS if name in cells.columns]].copy()
     for name in ("deviations", "backbone_deviations", "records"):
         cells[name] = cells[name].map(";".join)
@@ -64,34 +57,26 @@ def _not_a_formula(value: Any) -> Any:
 
 def to_markdown(table: Table) -> str:
     """GitHub's Markdown; readable in a terminal as well."""
-    layout = layout_of(table)
-    stub = len(layout.stub)
-    head = [heading for heading, _ in layout.stub]
-    for cell in layout.headings:
-        name = f"{_markdown(cell['group_label'])} {cell['column_label']}".strip()
-        head.append(name + _bracketed(cell["group_mark"]))
+    stub = len(table.stub)
+    head = [*table.stub]
+    for column in table.columns:
+        name = f"{_markdown(column.group)} {column.label}".strip()
+        head.append(name + _bracketed(column.mark))
     lines = []
-    for title, rows in layout.blocks:
+    for title, rows in table.blocks():
         if title:
             lines.append([f"**{title}**", *[""] * (len(head) - 1)])
-        lines += [
-            [*map(_markdown, layout.names(row)), *(_markdown_cell(cell) for cell in row)]
-            for row in rows
-        ]
+        lines += [[*map(_markdown, row.names), *map(_markdown_cell, row.cells)] for row in rows]
     widths = [max(3, *(len(line[i]) for line in [head, *lines])) for i in range(len(head))]
     widths = [min(width, MAX_WIDTH) for width in widths]
     rule = ["-" * w if i < stub else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    body = [
-        "| "
-        + " | ".join(
-            text.ljust(widths[i]) if i < stub else text.rjust(widths[i])
-            for i, text in enumerate(line)
-        )
-        + " |"
+    pads = [str.ljust] * stub + [str.rjust] * len(table.columns)
+    padded = (
+        [pad(text, width) for pad, text, width in zip(pads, line, widths, strict=True)]
         for line in [head, rule, *lines]
-    ]
-    notes = [f"- {_bracketed(note.mark)} {_markdown(note.text)}" for note in table.notes]
-    notes = [note.replace("-  ", "- ") for note in notes]
+    )
+    body = [f"| {' | '.join(line)} |" for line in padded]
+    notes = [f"-{_bracketed(note.mark)} {_markdown(note.text)}" for note in table.notes]
     return "\n".join([f"### {_markdown(table.title)}", "", *body, "", *notes]).rstrip() + "\n"
 
 
@@ -105,28 +90,26 @@ class Trace(NamedTuple):
 
 def to_html(table: Table, trace: Callable[[Cell], Trace] = lambda cell: Trace()) -> str:
     """A `<table>` with its notes; `trace` is asked of every cell that has records."""
-    layout = layout_of(table)
-    stub = len(layout.stub)
     head = ["<tr>"]
-    head += [f'<th scope="col" rowspan="2">{html.escape(name)}</th>' for name, _ in layout.stub]
-    for cell, span in layout.groups():
-        name = html.escape(cell["group_label"]) + _sup(cell["group_mark"])
+    head += [f'<th scope="col" rowspan="2">{html.escape(name)}</th>' for name in table.stub]
+    for column, span in table.groups():
+        name = html.escape(column.group) + _sup(column.mark)
         head.append(f'<th scope="colgroup" colspan="{span}">{name}</th>')
     head.append("</tr><tr>")
-    head += [f'<th scope="col">{_html_label(c["column_label"])}</th>' for c in layout.headings]
+    head += [f'<th scope="col">{_html_label(column.label)}</th>' for column in table.columns]
     body = []
-    for title, rows in layout.blocks:
+    for title, rows in table.blocks():
         body.append("<tbody>")
         if title:
-            span = len(layout.headings) + stub
+            span = len(table.columns) + len(table.stub)
             body.append(
                 f'<tr class="block"><th scope="rowgroup" colspan="{span}">{title}</th></tr>'
             )
         for row in rows:
-            first, *names = map(html.escape, layout.names(row))
+            first, *names = map(html.escape, row.names)
             body.append(f'<tr><th scope="row">{first}</th>')
             body += [f'<td class="name">{name}</td>' for name in names]
-            body += [_html_cell(cell, *(trace(cell) if cell["records"] else ())) for cell in row]
+            body += [_html_cell(c, trace(c) if c.records else Trace()) for c in row.cells]
             body.append("</tr>")
         body.append("</tbody>")
     notes = "".join(f"<li>{_sup(note.mark)}{html.escape(note.text)}</li>" for note in table.notes)
@@ -166,26 +149,26 @@ def _markdown(text: str) -> str:
 
 
 def _markdown_cell(cell: Cell) -> str:
-    text = f"**{cell['value_text']}**" if cell["best"] else cell["value_text"]
-    delta = f" ({cell['delta_text']})" if cell["delta_text"] else ""
-    return text + delta + _bracketed(cell["mark"])
+    text = f"**{cell.value_text}**" if cell.best else cell.value_text
+    delta = f" ({cell.delta_text})" if cell.delta_text else ""
+    return text + delta + _bracketed(cell.mark)
 
 
 def _html_label(text: str) -> str:
     return re.sub(r"\^(\w+)", r"<sup>\1</sup>", html.escape(text))
 
 
-def _html_cell(cell: Cell, title: str = "", link: str = "", sources: str = "") -> str:
-    value, sign, spread = html.escape(cell["value_text"]).partition(" ±")
+def _html_cell(cell: Cell, trace: Trace) -> str:
+    value, sign, spread = html.escape(cell.value_text).partition(" ±")
     value = value.replace("-", "\N{MINUS SIGN}")
-    value = f"<strong>{value}</strong>" if cell["best"] else value
-    value = f'<a href="{html.escape(link)}">{value}</a>' if link else value
-    delta = cell["delta_text"].replace("-", "\N{MINUS SIGN}")
+    value = f"<strong>{value}</strong>" if cell.best else value
+    value = f'<a href="{html.escape(trace.link)}">{value}</a>' if trace.link else value
+    delta = cell.delta_text.replace("-", "\N{MINUS SIGN}")
     delta = f' <span class="delta">({delta})</span>' if delta else ""
     delta = f' <span class="spread">{sign.strip()}{spread}</span>{delta}' if spread else delta
-    shown = f' title="{html.escape(title)}"' if title else ""
-    shown += f' data-sources="{html.escape(sources)}"' if sources else ""
-    return f"<td{shown}>{value}{delta}{_sup(cell['mark'])}</td>"
+    shown = f' title="{html.escape(trace.title)}"' if trace.title else ""
+    shown += f' data-sources="{html.escape(trace.sources)}"' if trace.sources else ""
+    return f"<td{shown}>{value}{delta}{_sup(cell.mark)}</td>"
 
 
 def _sup(mark: str) -> str:

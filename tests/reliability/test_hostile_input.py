@@ -215,7 +215,7 @@ def test_a_users_own_list_may_lead_anywhere_and_loops_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"1 of 1 images are not there: loop\.png"):
         ImageList.read(lists)
     (lists / "l.txt").write_text("a\0b\n" + "x" * 5000 + "\n")
-    with pytest.raises(FileNotFoundError, match=r"2 of 2 images are not there: a\\x00b, x{300},"):
+    with pytest.raises(FileNotFoundError, match=r"2 of 2 images are not there: a\\x00b, x{200},"):
         ImageList.read(lists / "l.txt")
 
 
@@ -225,7 +225,7 @@ def test_a_folder_whose_name_cannot_be_printed_is_a_problem(tmp_path):
     make_record().write(tmp_path / "record.json")
     os.rename(tmp_path / "record.json", os.path.join(folder, b"record.json"))
     records, (problem,) = load_records([tmp_path])
-    assert records.empty and problem.reason == "its path cannot be printed"
+    assert not records and problem.reason == "its path cannot be printed"
     assert str(problem).isprintable()
 
 
@@ -261,18 +261,24 @@ def test_markup_in_every_text_of_a_record_stays_text(tmp_path):
             "seed: found 1000000000000000000000000000000, expected an integer of 64",
         ),
         ({"pretrain_epochs": 2**63}, "pretrain_epochs: found 9223372036854775808, expected an int"),
-        ({"wall_time_s": 10**400}, "wall_time_s: found 1000.*finite"),
-        ({"encoder": "\ud800"}, r"encoder: found '\\ud800', expected printable text"),
-        ({"norm": "\x1b[31m"}, r"norm: found '\\x1b\[31m', expected printable"),
+        ({"wall_time_s": 10**400}, "wall_time_s: found 1000.*64 bits"),
+        (
+            {"encoder": "\ud800"},
+            r"encoder: found '\\ud800' of 1 characters, expected print",
+        ),
+        ({"norm": "\x1b[31m"}, r"norm: found '\\x1b\[31m' of 5 characters, expected printable"),
         ({"settings": {"a": [float("inf")]}}, r"settings\['a'\]\[0\]: found inf, .*finite"),
         ({"hardware": {"\0": 1}}, r"hardware: found the key '\\x00'"),
-        ({"config": "x" * 1000 + "\0"}, r"config: found 'x{199}\.\.\., expected printable"),
+        (
+            {"config": "x" * 1000 + "\0"},
+            r"config: found 'x{199}\.\.\. of 1001 characters",
+        ),
         ({"encoder": "x" * 10**7}, r"encoder: found 'x{199}\.\.\. of 10000000 char"),
         (
             {"dataset": "x" * 301},
-            r"dataset: found 'x+\.\.\. of 301 characters, expected 300 at most",
+            r"dataset: found 'x+\.\.\., expected `str` of length <= 300",
         ),
-        ({"metrics": {"x" * 301: 1.0}}, r"metrics: found 'x+\.\.\. of 301 characters"),
+        ({"metrics": {"x" * 301: 1.0}}, r"metrics: found .*length <= 300"),
         ({"deviations": ["x" * 4097]}, r"deviations\[0\]: found 'x+\.\.\. of 4097 characters"),
         ({"deviations": ["x"] * 1001}, "deviations: found 1001 entries, expected 1000 at most"),
         ({"versions": {"x" * 4097: "1"}}, "versions: found the key 'x+.*4096 characters at most"),
@@ -293,7 +299,7 @@ def test_lists_without_end_in_a_record_are_refused():
     deep = []
     for _ in range(200):
         deep = [deep]
-    with pytest.raises(ValueError, match="in each other, expected 20 at most"):
+    with pytest.raises(ValueError, match="21 deep, expected 20"):
         make_record(hardware={"a": deep})
 
 

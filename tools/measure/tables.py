@@ -87,13 +87,13 @@ def measure(records: int) -> dict[str, Any]:
             run.mkdir()
             content = {name: getattr(one, name) for name in one.__dataclass_fields__}
             (run / "record.json").write_text(json.dumps(content, indent=2))
-        (frame, problems), load = timed(lambda: load_records([folder]))
-        tables, build = timed(lambda: all_tables(frame))
+        (runs, problems), load = timed(lambda: load_records([folder]))
+        tables, build = timed(lambda: all_tables(runs))
         _, write = timed(lambda: [to(table) for table in tables for to in FORMATS.values()])
-        _, report = timed(lambda: render_report(frame))
+        _, report = timed(lambda: render_report(runs))
     parts = {"load_s": load, "tables_s": build, "formats_s": write}
     total = round(sum(parts.values()), 2)
-    found = {"records": records, "kept": len(frame), "problems": len(problems)}
+    found = {"records": records, "kept": len(runs), "problems": len(problems)}
     return {**found, "tables": len(tables), **parts, "to_all_tables_s": total, "report_s": report}
 
 

@@ -22,7 +22,7 @@ from results.figures.tsne import (
 )
 from results.report.report import render_report
 from results.tables.load import load_records
-from results.tables.tables import transfer_tables
+from results.tables.run_tables import transfer_tables
 from tests.helpers.run_records import make_record, write_records
 
 UNITS = {
@@ -225,8 +225,8 @@ def test_bars_that_differ_in_their_setting_or_variant_are_told_apart(tmp_path):
         make_record(deviations=("max_epochs: 2 instead of 12",), protocol="demo_frozen"),
     )
     for table in transfer_tables(load_records([tmp_path])[0]):
-        if has_bars(table.cells):
-            texts = [text.get_text() for text in ap_bars(table.cells).axes[0].get_yticklabels()]
+        if has_bars(table):
+            texts = [text.get_text() for text in ap_bars(table).axes[0].get_yticklabels()]
             assert len(set(texts)) == len(texts)
 
 

@@ -14,7 +14,7 @@ from results.record.protocol import deviations, incomplete
 from results.record.run_record import FILE_NAME, SCHEMA_VERSION, RunRecord
 from results.tables.load import load_records
 from results.tables.paper import TABLE2
-from results.tables.tables import transfer_tables
+from results.tables.run_tables import transfer_tables
 from results.tables.writers import to_markdown
 from tests.helpers.run_records import SHA, make_record, write_records
 
@@ -139,7 +139,7 @@ def test_an_incomplete_result_fills_no_cell_of_the_papers(tmp_path):
     complete = make_record(evaluated_images=5000, expected_images=5000)
     write_records(tmp_path, complete, make_record(**INCOMPLETE, metrics={"box_ap": 99.0}))
     records, problems = load_records([tmp_path])
-    assert problems == [] and [TABLE2.admits(run) for run in records.to_dict("records")] == [
+    assert problems == [] and [TABLE2.admits(run) for run in records] == [
         True,
         False,
     ]

@@ -24,7 +24,7 @@ from results.report.provenance import duration, hardware
 from results.report.report import render_report, write_report
 from results.tables.footprints import load_footprints
 from results.tables.load import Problem, load_records
-from results.tables.tables import transfer_tables
+from results.tables.run_tables import transfer_tables
 from tests.helpers.run_records import make_record, paper_table2_records, write_records
 
 HOSTILE = """<script>alert(1)</script><img src=x onerror=alert(2)>"' {{ 7*7 }} $x$"""
@@ -176,7 +176,7 @@ def test_infinite_losses_do_not_break_the_axis():
 def test_bars_have_the_printed_values(tmp_path):
     write_records(tmp_path, *paper_table2_records()[:-1])  # one cell pair missing
     table = transfer_tables(load_records([tmp_path])[0])[0]
-    figure = ap_bars(table.cells)
+    figure = ap_bars(table)
     widths = [bar.get_width() for axes in figure.axes for bars in axes.containers for bar in bars]
     expected = [
         0.0 if pd.isna(value) else value

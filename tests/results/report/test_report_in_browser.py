@@ -10,7 +10,7 @@ from results.record.labels import EM_DASH
 from results.report.report import write_report
 from results.tables.footprints import load_footprints
 from results.tables.load import load_records
-from results.tables.tables import transfer_tables
+from results.tables.run_tables import transfer_tables
 from tests.helpers.browser import Browser, executable
 from tests.helpers.run_records import SHA, make_record, paper_table2_records, write_records
 

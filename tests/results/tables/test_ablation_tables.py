@@ -8,10 +8,10 @@ import pytest
 from results.record.labels import EM_DASH
 from results.record.migration import setting_until_version_3 as setting
 from results.tables.backbone import unexplained
-from results.tables.cells import RowKey
-from results.tables.linear_tables import linear_tables
+from results.tables.grid import RowKey
 from results.tables.load import load_records
 from results.tables.paper import TABLE1, TABLE4, TABLE5, TABLE7, optional_int
+from results.tables.run_tables import linear_tables
 from results.tables.writers import to_csv, to_latex, to_markdown
 from tests.helpers.places import ROOT
 from tests.helpers.run_records import SHA, make_record, write_records
@@ -76,11 +76,12 @@ def tables_of(tmp_path, *records):
 def test_a_table_is_rebuilt_as_printed(paper, count, tmp_path):
     records = [readout(row, row.value) for row in paper.values.itertuples()]
     table = tables_of(tmp_path, *records)[f"table{paper.number}"]
-    names = table.cells[[column for _, column in table.stub]].to_dict("records")
+    names = [row.names for row in table.rows]
     printed = paper.values["row"].str.replace("Ours", "LoCo").tolist()
+    ticks = ("local", "sharing")
     shown = [
-        ", ".join([name["row_label"], *(w for w in ("local", "sharing") if name.get(f"{w}_label"))])
-        for name in names
+        ", ".join([name, *(word for word, tick in zip(ticks, marks, strict=False) if tick)])
+        for name, *marks in names
     ]
     assert shown == printed and len(shown) == count
     assert table.cells["text"].tolist() == paper.values["printed"].tolist()
@@ -146,7 +147,7 @@ def test_an_ablation_that_deviates_otherwise_stays_out(deviation, tmp_path):
 
 def test_an_ablation_enters_no_other_table_of_the_paper(tmp_path):
     for row in TABLE4.values.itertuples():
-        run = load_records([write_records(tmp_path / str(row.Index), readout(row))])[0].iloc[0]
+        run = load_records([write_records(tmp_path / str(row.Index), readout(row))])[0][0]
         assert TABLE4.admits(run)
         assert not TABLE7.admits(run) and not TABLE1.admits(run)
         assert TABLE5.admits(run) == (row.setting == "" and row.method != "simclr")

@@ -7,9 +7,9 @@ import pytest
 
 from results.report.report import render_report
 from results.tables.every_table import all_tables
-from results.tables.linear_tables import linear_tables
 from results.tables.load import load_records
 from results.tables.paper import TABLE1
+from results.tables.run_tables import linear_tables
 from results.tables.writers import FORMATS, to_csv
 from tests.helpers.places import ROOT
 from tests.helpers.run_records import SHA, make_record, twice, write_records
@@ -96,7 +96,7 @@ def test_what_an_ablation_changed_stands_in_a_column_of_its_own(tmp_path):
     decoder = {"conv_blocks": 2, "mlp_layers": 2, "out_dim": 128}
     changed = readout(settings={"units": "loco", "decoder": decoder}, seed=1)
     table = tables_of(tmp_path, readout(), changed)["stages_linear"]
-    assert [heading for heading, _ in table.stub] == ["Method", "Arch", "Setting"]
+    assert table.stub == ("Method", "Arch", "Setting")
     assert to_csv(table).splitlines()[1:] == [
         "Backbone weights with 800 Epochs,LoCo,R-50,,20.0,69.5",
         "Backbone weights with 800 Epochs,LoCo,R-50,conv_blocks=2,20.0,69.5",
@@ -157,7 +157,7 @@ def test_random_init_and_supervised_join_table_1_alone(tmp_path):
     records = [readout(method=method, encoder=name) for method in both for name in encoders]
     tables = tables_of(tmp_path, *records, readout(pretrain_epochs=100))
     rows = tables["table1"].cells
-    assert rows["method_label"].tolist()[:3] == ["Random Init", "Supervised", "SimCLR"]
+    assert rows["Method"].tolist()[:3] == ["Random Init", "Supervised", "SimCLR"]
     assert len(rows) == 6 + 2, "the paper's rows stay as they are"
     beside = tables["table1_paper"].cells
     added = beside[beside["method"].isin(both) & beside["column_label"].str.endswith("paper")]

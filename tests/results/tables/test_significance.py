@@ -8,8 +8,8 @@ import pytest
 from results.figures.plots import has_bars
 from results.record.labels import EM_DASH
 from results.tables.load import load_records
+from results.tables.run_tables import transfer_tables
 from results.tables.significance import MIN_PAIRS, paired_test
-from results.tables.tables import transfer_tables
 from results.tables.writers import FORMATS, to_latex, to_values_csv
 from tests.helpers.run_records import make_record, write_records
 
@@ -69,7 +69,7 @@ def test_a_table_of_its_own_says_what_the_splits_say(tmp_path):
     assert cell["text"] == "+0.4 ± 0.2 (p=0.009, n=5)" and cell["best"]
     assert (cell["method"], cell["dataset"], cell["metric"]) == ("loco", "coco1k", "box_ap")
     assert (table.cells["text"] == EM_DASH).sum() == len(table.cells) - 1 == 31
-    assert has_bars(tables["table3"].cells) and not has_bars(table.cells), "a test is no bar"
+    assert has_bars(tables["table3"]) and not has_bars(table), "a test is no bar"
     assert "paired t-test" in table.notes[0].text and "not corrected" in table.notes[0].text
     assert "0.008" in to_values_csv(table) and r"p\textless{}" not in to_latex(table)
     for write in FORMATS.values():

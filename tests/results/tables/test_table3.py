@@ -6,7 +6,7 @@ import pytest
 from results.record.labels import EM_DASH
 from results.tables.load import load_records
 from results.tables.paper import TABLE3
-from results.tables.tables import transfer_tables
+from results.tables.run_tables import transfer_tables
 from tests.helpers.run_records import make_record, write_records
 
 SPREAD = (-0.2, -0.1, 0.0, 0.1, 0.2)  # around the mean, one a split; sample std 0.158
@@ -53,7 +53,7 @@ def test_five_splits_of_every_row_give_the_paper_s_table(tmp_path):
         if "printed delta" in cell["note"]:  # two slips of the paper
             delta = "(+0.5)" if cell["metric"] == "box_ap" else "(+0.3)"
         assert cell["text"] == f"{value} ± 0.2, n=5" + (f" {delta}" if delta else "")
-    shown = cells.drop_duplicates("row")["method_label"].tolist()
+    shown = cells.drop_duplicates("row")["Method"].tolist()
     assert shown == ["Random Init", "Supervised"] + ["SimCLR", "GIM", "LoCo"] * 2
     assert list(dict.fromkeys(cells["group_label"])) == ["COCO-10K", "COCO-1K"]
     assert not any("alone" in note.text for note in tables["table3"].notes)

@@ -11,12 +11,21 @@ import pytest
 from results.record.labels import EM_DASH, METHODS, METRICS
 from results.report.report import render_report
 from results.tables.backbone import backbone_deviations
-from results.tables.cells import RowKey, rounded
+from results.tables.cells import rounded, rows_of_runs
+from results.tables.grid import RowKey
 from results.tables.latex import FITTED
 from results.tables.load import load_records
 from results.tables.paper import TABLE2
-from results.tables.tables import transfer_table, transfer_tables
-from results.tables.writers import FORMATS, to_csv, to_html, to_latex, to_markdown, to_values_csv
+from results.tables.run_tables import transfer_tables
+from results.tables.writers import (
+    FORMATS,
+    Trace,
+    to_csv,
+    to_html,
+    to_latex,
+    to_markdown,
+    to_values_csv,
+)
 from tests.helpers.run_records import SHA, make_record, paper_table2_records, twice, write_records
 
 DEMO = {"encoder": "resnet_tiny", "protocol": "demo_frozen", "dataset": "scenes_coco"}
@@ -162,14 +171,14 @@ def test_no_other_run_enters_the_paper_s_table(tmp_path, changes):
 
 def test_random_init_may_join_table_2(tmp_path):
     table = tables_of(tmp_path, make_record(method="random"), make_record())["table2"]
-    assert table.cells.iloc[0]["method_label"] == "Random Init"
+    assert table.cells.iloc[0]["Method"] == "Random Init"
     assert len(table.cells) == 52 + 4
 
 
 def test_a_backbone_s_own_deviations_are_read_as_list_or_as_json():
     def found(provenance):
         backbone = {"path": "b", "sha256": SHA, "provenance": provenance}
-        return backbone_deviations({"method": "loco", "backbone": backbone})
+        return backbone_deviations(make_record(backbone=backbone))
 
     base = {"dataset": "imagenet1k", "deviations": []}
     assert (
@@ -196,9 +205,8 @@ def test_a_backbone_s_own_deviations_are_read_as_list_or_as_json():
 )
 def test_weights_that_are_not_what_the_row_says_fill_no_cell(tmp_path, method, origin, stated):
     backbone = {"path": "b", "sha256": SHA, "provenance": {"dataset": "imagenet1k"} | origin}
-    records = load(tmp_path, make_record(method=method, backbone=backbone))
-    assert TABLE2.admits(records.iloc[0]) == stated
-    assert (records["backbone_deviations"].iloc[0] == ()) == stated
+    (run,) = load(tmp_path, make_record(method=method, backbone=backbone))
+    assert TABLE2.admits(run) == (run.backbone_deviations == ()) == stated
 
 
 # ---- layout
@@ -325,6 +333,7 @@ def test_footnotes_say_nothing_twice(tmp_path):
         "decoder: {'conv_blocks': 2} instead of {'conv_blocks': 1}",
     ]
     provenance = {"dataset": "photos", "deviations": told}
+    backbone = {"path": "b", "sha256": SHA, "provenance": provenance}
     decoder = {"conv_blocks": 2, "mlp_layers": 2, "out_dim": 128}
     record = make_record(
         backbone={"path": "b", "sha256": SHA, "provenance": provenance},
@@ -337,10 +346,10 @@ def test_footnotes_say_nothing_twice(tmp_path):
         "backbone: images: 400 instead of 1281167."
     ]
     provenance["deviations"] = ["dataset: photos instead of cifar10"]
-    found = backbone_deviations({"method": "loco", "backbone": {"provenance": provenance}})
+    found = backbone_deviations(make_record(backbone=backbone | {"provenance": provenance}))
     assert found == ("backbone pretrained on photos, not on imagenet1k",)
     provenance["deviations"] = ["dataset: drawings instead of imagenet1k"]
-    found = backbone_deviations({"method": "loco", "backbone": {"provenance": provenance}})
+    found = backbone_deviations(make_record(backbone=backbone | {"provenance": provenance}))
     assert len(found) == 2, "two that do not agree are both told"
 
 
@@ -351,7 +360,7 @@ def test_demo_runs_stand_in_blocks_with_random_init_first(tmp_path):
     assert table.title == "Embedded scenes, demo schedule - not comparable with the paper"
     assert table.cells["group_label"].unique().tolist() == ["Scenes, COCO format"]
     rows = table.cells.drop_duplicates("row")
-    assert list(zip(rows["block"], rows["method_label"], strict=True)) == [
+    assert list(zip(rows["block"], rows["Method"], strict=True)) == [
         ("", "Random Init"),
         ("", "Supervised"),
         ("Backbone weights with 1 Epoch", "LoCo"),
@@ -432,7 +441,7 @@ def test_latex_is_balanced_with_equal_columns(tmp_path, hostile):
 
 def test_html_marks_values_links_and_missing_cells(tmp_path):
     table = tables_of(tmp_path, *twice(*paper_table2_records()[:-1]))["table2"]
-    page = to_html(table, lambda cell: (f'from "{cell["n"]}"', "#run-1"))
+    page = to_html(table, lambda cell: Trace(f'from "{cell.n}"', "#run-1"))
     assert page.count('<a href="#run-1">') == page.count('title="from &quot;2&quot;"') == 50
     assert page.count(f"<td>{EM_DASH}</td>") == 2
     spread = '<span class="spread">± 0.0, n=2</span>'
@@ -445,7 +454,7 @@ def test_html_marks_values_links_and_missing_cells(tmp_path):
 def test_every_column_asked_for_is_there_even_without_runs(tmp_path):
     frame = load(tmp_path, make_record())
     columns = [(dataset, metric) for dataset in ("coco2017", "other") for metric in METRICS]
-    cells = transfer_table(
-        frame, columns, rows=[RowKey(100, "loco", "resnet50"), RowKey(100, "gim", "x")]
-    )
-    assert len(cells) == 8 and (cells["text"] != EM_DASH).sum() == 2
+    rows = [RowKey(100, "loco", "resnet50"), RowKey(100, "gim", "x")]
+    found = rows_of_runs(frame, columns, rows)
+    texts = [cell.text for key in rows for cell in found[key]]
+    assert len(found) == 2 and len(texts) == 8 and texts.count(EM_DASH) == 6

@@ -166,6 +166,6 @@ def found(cfg: Config, dataset: str, images: int, epochs: int) -> dict[str, Any]
         "lr": round(float(cfg.optim_wrapper.optimizer.lr), 9),
         "units": cfg.model.units,
         "decoder": dict(cfg.model.decoder),
-        "temperature": cfg.model.temperature,
+        "temperature": cfg.model.loss.get("temperature"),
         "sharing": dict(cfg.model.sharing) if cfg.model.get("sharing") else None,
     }

@@ -68,15 +68,16 @@ def add_penalty(
 
     Args:
         units: as :func:`untie` returns them.
-        fronts: likewise, the copies.
+        fronts: the copies, as :func:`untie` returns them.
         encoder: holds the originals.
         l2: the coefficient.
     """
     blocks = encoder.blocks()
     for unit, front in zip(units, fronts, strict=True):
-        copies = list(front.parameters())
-        originals = [p for block in blocks[unit.stop :] for m in block for p in m.parameters()]
-        for original, own in zip(originals[: len(copies)], copies, strict=True):
+        above = [module for block in blocks[unit.stop :] for module in block]
+        originals = dict(nn.Sequential(*above).named_parameters())  # named as their copies are
+        for name, own in front.named_parameters():
+            original = originals[name]
             pull = l2 * (original - own)
             original.grad = pull if original.grad is None else original.grad + pull
             own.grad = -pull if own.grad is None else own.grad - pull

@@ -31,7 +31,7 @@ NAMES = {
     "seed": SEED._replace(sets=(*SEED.sets, "train_dataloader.dataset.seed")),
     "protocol.states.images": Name("a whole number", least=1),
     "model.encoder": Name("a text"),
-    "model.temperature": Name("a number above 0"),
+    "model.loss.temperature": Name("a number above 0", optional=True),
     "model.micro_batch_size": Name("a whole number", least=1, none=True, optional=True),
     "model.channels_last": Name("True or False", optional=True),
     "train_dataloader.dataset.augmentation.size": Name("a whole number", least=16),

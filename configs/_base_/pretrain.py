@@ -49,7 +49,7 @@ model = dict(
     type="LocalContrastive",
     encoder="resnet50",
     decoder=dict(conv_blocks=1, mlp_layers=2, out_dim=128),  # section 5.4
-    temperature=0.1,  # SimCLR
+    loss=dict(type="InfoNCE", temperature=0.1),  # SimCLR
     data_preprocessor=dict(
         type="TwoViewPreprocessor", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
     ),

@@ -17,7 +17,7 @@ protocol = dict(
     ),
 )
 
-model = dict(encoder="resnet50_small_images", temperature=0.5)  # appendix B.9
+model = dict(encoder="resnet50_small_images", loss=dict(temperature=0.5))  # appendix B.9
 train_dataloader = dict(
     dataset=dict(augmentation=dict(size=32, jitter=0.5, blur=False))  # appendix B.9
 )

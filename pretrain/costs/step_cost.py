@@ -21,8 +21,10 @@ from pretrain.decoders import stage_of
 from pretrain.encoders import build_encoder, run_block
 from pretrain.local_backward import OnReady
 from pretrain.local_data_parallel import LocalDistributed
-from pretrain.losses.info_nce import info_nce
+from pretrain.losses import Batch
 from pretrain.model import LocalContrastive
+
+LOSS = {"type": "InfoNCE", "temperature": 0.1}
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Workload:
         """A model of the method, in training mode."""
         # Images come as the encoder takes them; the preprocessor is never asked.
         return LocalContrastive(
-            self.encoder, method.units, {"conv_blocks": method.conv_blocks}, temperature=0.1,
+            self.encoder, method.units, {"conv_blocks": method.conv_blocks}, LOSS,
             data_preprocessor={"type": "BaseDataPreprocessor"}, recompute=recompute,
         ).train()  # fmt: skip
 
@@ -104,7 +106,7 @@ def take_step(
     bf16 = precision == "bfloat16"
     with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
         if not method.naive:
-            model.backward(images, on_ready)
+            model.backward(Batch(images), on_ready)
             return
         torch.stack(naive_losses(model, images)).sum().backward()
         on_ready([p for p in model.parameters() if p.requires_grad])
@@ -118,13 +120,13 @@ def naive_losses(model: LocalContrastive, images: Tensor) -> list[Tensor]:
     blocks = model.encoder.blocks()
     inputs = {0: images}
     losses = []
-    for unit, decoder in zip(model.units, model.decoders, strict=True):
+    for unit, decoder, loss in zip(model.units, model.decoders, model.losses, strict=True):
         x = inputs.pop(unit.start)
         for number in range(unit.start, unit.stop):
             x = run_block(blocks[number], x)
             if any(upper.start == number + 1 for upper in model.units):
                 inputs.setdefault(number + 1, x.detach())
-        losses.append(info_nce(decoder(x), model.temperature))
+        losses.append(loss(decoder(x), Batch(images)))
     return losses
 
 
@@ -180,11 +182,12 @@ def decoder_macs(work: Workload, method: Method) -> Counter[str]:
     with _processes(work.world_size), FakeTensorMode(), MultiplyAdds() as done:
         model = work.model(method)
         sides = model.encoder.stage_sides(work.image_size)
-        for unit, decoder in zip(model.units, model.decoders, strict=True):
+        batch = Batch(torch.empty(work.local_batch_size, 3, work.image_size, work.image_size))
+        for unit, decoder, loss in zip(model.units, model.decoders, model.losses, strict=True):
             top = stage_of(model.encoder, unit.stop)
             size = (model.encoder.out_channels[top], sides[top], sides[top])
             features = torch.empty(work.local_batch_size, *size, requires_grad=True)
-            info_nce(decoder(features), model.temperature).backward()
+            loss(decoder(features), batch).backward()
     return done.passes
 
 

@@ -20,6 +20,7 @@ from pretrain.model import LocalContrastive
 from pretrain.step.lars import ExcludeBiasAndNorm
 from pretrain.step.norm import describe_norm
 from pretrain.units import build_units, segment_bounds
+from tests.helpers.tiny_model import TWO_VIEWS, tiny_model
 
 STEPS, IMAGES = 3, 8
 # Norm, method, encoder and whatever else a model can be built with.
@@ -41,11 +42,8 @@ CASES = {
 
 
 def make_model(norm: str, method: str, encoder: str, options: dict) -> LocalContrastive:
-    torch.manual_seed(0)
-    preprocessor = {"type": "TwoViewPreprocessor", "mean": [0.5] * 3, "std": [0.25] * 3}
-    decoder = {"conv_blocks": 1, "out_dim": 16}
-    model = LocalContrastive(encoder, method, decoder, 0.1, preprocessor, **options)
-    return model.double().train(norm == "synchronised")
+    model = tiny_model(method, encoder, data_preprocessor=TWO_VIEWS, **options)
+    return model.train(norm == "synchronised")
 
 
 def batches() -> list[torch.Tensor]:

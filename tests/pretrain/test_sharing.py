@@ -13,6 +13,7 @@ from pretrain.encoders.resnet import ResNet
 from pretrain.losses.info_nce import info_nce
 from pretrain.model import LocalContrastive
 from pretrain.units import build_units
+from tests.helpers.tiny_model import TWO_VIEWS, tiny_model
 
 VIEWS = torch.randint(
     0, 256, (3, 2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
@@ -20,10 +21,7 @@ VIEWS = torch.randint(
 
 
 def make_model(units="loco", sharing=None, **decoder) -> LocalContrastive:
-    torch.manual_seed(0)
-    preprocessor = {"type": "TwoViewPreprocessor", "mean": [0.5] * 3, "std": [0.25] * 3}
-    decoder = {"conv_blocks": 1, "out_dim": 16, **decoder}
-    return LocalContrastive("resnet_tiny", units, decoder, 0.1, preprocessor, sharing).double()
+    return tiny_model(units, data_preprocessor=TWO_VIEWS, sharing=sharing, decoder=decoder)
 
 
 def gradients(model) -> dict[str, torch.Tensor]:

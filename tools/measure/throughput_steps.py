@@ -38,7 +38,8 @@ def competitors(
 def _ours(views: Tensor, precision: str) -> Callable[[], int]:
     prepare = {"type": "TwoViewPreprocessor", "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
     decoder = {"conv_blocks": 0, "mlp_layers": 2, "out_dim": 128}  # configs/pretrain/simclr_r50.py
-    model = LocalContrastive("resnet50", "simclr", decoder, TEMPERATURE, prepare).to(views.device)
+    loss = {"type": "InfoNCE", "temperature": TEMPERATURE}
+    model = LocalContrastive("resnet50", "simclr", decoder, loss, prepare).to(views.device)
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), **OPTIMIZER)
     if precision == "float32":

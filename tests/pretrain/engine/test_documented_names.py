@@ -91,7 +91,7 @@ def test_what_is_there_is_right(kind):
         ("pretrain", "train_dataloader.dataset.augmentation.size", 1),
         ("pretrain", "train_dataloader.dataset.max_unreadable_share", 2),
         ("pretrain", "default_hooks.checkpoint.interval", 0.5), ("pretrain", "protocol.name", ""),
-        ("pretrain", "model.temperature", 0), ("pretrain", "model.micro_batch_size", 0),
+        ("pretrain", "model.loss.temperature", 0), ("pretrain", "model.micro_batch_size", 0),
         ("linear", "milestones", 60), ("linear", "milestones", [1.5]), ("linear", "k", 0),
         ("linear", "temperature", -1), ("linear", "stages", 2), ("linear", "stages", [2]),
         ("linear", "cache_features", 1), ("linear", "image_size", 0), ("linear", "resize", "a"),

@@ -7,20 +7,13 @@ import torch
 from torch import nn
 
 from pretrain.local_backward import cut_into_segments
+from pretrain.losses import Batch
 from pretrain.losses.info_nce import info_nce
-from pretrain.model import LocalContrastive
 from pretrain.step.cached_gradients import cached_backward
+from tests.helpers.tiny_model import tiny_model
 
 TOLERANCE = 1e-10  # relative, float64
 PHOTOGRAPHS = 5
-
-
-def make(units="loco", micro_batch_size=None, **options) -> LocalContrastive:
-    torch.manual_seed(0)
-    return LocalContrastive(
-        "resnet_tiny", units, {"conv_blocks": 1, "out_dim": 16}, 0.1,
-        {"type": "BaseDataPreprocessor"}, micro_batch_size=micro_batch_size, **options,
-    ).double().train()  # fmt: skip
 
 
 def fix_statistics(model: nn.Module) -> None:
@@ -49,17 +42,19 @@ def images() -> torch.Tensor:
 )
 @pytest.mark.parametrize("micro_batch_size", [1, 2, 5, 9])  # 5 = 2 + 2 + 1; 9 is more than all
 def test_gradients_are_the_large_batchs(units, options, micro_batch_size, images):
-    whole, parts = make(units, **options), make(units, micro_batch_size, **options)
+    whole, parts = (
+        tiny_model(units, micro_batch_size=size, **options) for size in (None, micro_batch_size)
+    )
     fix_statistics(whole), fix_statistics(parts)
-    losses = whole.backward(images)
-    torch.testing.assert_close(parts.backward(images), losses, rtol=TOLERANCE, atol=0)
+    losses = whole.backward(Batch(images))
+    torch.testing.assert_close(parts.backward(Batch(images)), losses, rtol=TOLERANCE, atol=0)
     for (name, p), q in zip(whole.named_parameters(), parts.parameters(), strict=True):
         assert (p.grad - q.grad).norm() <= TOLERANCE * p.grad.norm(), name
 
 
 def test_norms_see_a_micro_batch_and_statistics_each_of_them_once(images):
     """Slowly: embeddings of every micro-batch in one graph, one loss over them all."""
-    parts = make("simclr", 2)
+    parts = tiny_model("simclr", micro_batch_size=2)
     slow = copy.deepcopy(parts)
     first, second = images.chunk(2)
     embeddings = [
@@ -69,7 +64,9 @@ def test_norms_see_a_micro_batch_and_statistics_each_of_them_once(images):
     views = [torch.cat([part.chunk(2)[view] for part in embeddings]) for view in (0, 1)]
     loss = info_nce(torch.cat(views), 0.1)
     loss.backward()
-    torch.testing.assert_close(parts.backward(images), [loss.detach()], rtol=TOLERANCE, atol=0)
+    torch.testing.assert_close(
+        parts.backward(Batch(images)), [loss.detach()], rtol=TOLERANCE, atol=0
+    )
     for (name, p), q in zip(slow.named_parameters(), parts.parameters(), strict=True):
         assert (p.grad - q.grad).norm() <= TOLERANCE * p.grad.norm(), name
     for name, buffer in slow.named_buffers():
@@ -77,7 +74,7 @@ def test_norms_see_a_micro_batch_and_statistics_each_of_them_once(images):
 
 
 def test_a_gradient_is_ready_once_when_the_last_micro_batch_is_in(images):
-    model = make("loco")
+    model = tiny_model()
     ready: dict[int, torch.Tensor] = {}
 
     def on_ready(parameters):
@@ -95,4 +92,4 @@ def test_a_gradient_is_ready_once_when_the_last_micro_batch_is_in(images):
 
 def test_a_micro_batch_of_nothing_is_refused():
     with pytest.raises(ValueError, match="micro_batch_size is 0; expected 1 or more"):
-        make("loco", 0)
+        tiny_model(micro_batch_size=0)

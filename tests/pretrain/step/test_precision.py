@@ -6,10 +6,12 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper
 
+from pretrain.losses import Batch
 from pretrain.losses.info_nce import info_nce
 from pretrain.model import LocalContrastive
 from pretrain.step.precision import MixedPrecision, check_precision
 from tests.helpers.slow_formulation import slow_gradients
+from tests.helpers.tiny_model import tiny_model
 
 DEVICES = [
     "cpu",
@@ -24,11 +26,7 @@ DEVICES = [
 
 
 def make(units="simclr", **options) -> LocalContrastive:
-    torch.manual_seed(0)
-    return LocalContrastive(
-        "resnet_tiny", units, {"conv_blocks": 1, "out_dim": 16}, 0.1,
-        {"type": "BaseDataPreprocessor"}, **options,
-    ).train()  # fmt: skip
+    return tiny_model(units, **options).float()
 
 
 def sgd(model) -> torch.optim.SGD:
@@ -79,7 +77,7 @@ def test_local_units_in_bfloat16_are_the_slow_formulation(units, options):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses, expected, decoders = slow_gradients(slow.encoder, slow.units, slow.decoders, images)
     with MixedPrecision("bfloat16", optimizer=sgd(ours)).optim_context(ours):
-        found = ours.backward(images)
+        found = ours.backward(Batch(images))
     assert found == losses
     for name, parameter in ours.encoder.named_parameters():
         assert parameter.grad.dtype == torch.float32

@@ -7,27 +7,20 @@ import torch
 from torch import nn
 
 from pretrain.encoders import build_encoder
-from pretrain.model import LocalContrastive
+from pretrain.losses import Batch
 from pretrain.step.recompute import chain_of_blocks
+from tests.helpers.tiny_model import tiny_model
 
 TOLERANCE = 1e-12  # relative, float64
-
-
-def make(encoder, units, recompute=()):
-    torch.manual_seed(0)
-    return LocalContrastive(
-        encoder, units, {"conv_blocks": 1, "out_dim": 16}, 0.1,
-        {"type": "BaseDataPreprocessor"}, recompute=recompute,
-    ).double().train()  # fmt: skip
 
 
 @pytest.mark.parametrize("units", ["simclr", "gim", "loco", [(0, 1, 2), (1, 2, 3)]], ids=str)
 @pytest.mark.parametrize("recompute", [("res2",), ("res3",), ("res2", "res3", "res4", "res5")])
 def test_gradients_and_statistics_are_those_without(units, recompute):
-    images = torch.randn(6, 3, 64, 64, dtype=torch.float64)
-    plain, forgetful = make("resnet_tiny", units), make("resnet_tiny", units, recompute)
+    batch = Batch(torch.randn(6, 3, 64, 64, dtype=torch.float64))
+    plain, forgetful = tiny_model(units), tiny_model(units, recompute=recompute)
     for _ in range(2):  # the second step adds to the gradients and statistics of the first
-        losses = plain.backward(images), forgetful.backward(images)
+        losses = plain.backward(batch), forgetful.backward(batch)
         torch.testing.assert_close(*losses, rtol=TOLERANCE, atol=0)
     for (name, p), q in zip(plain.named_parameters(), forgetful.parameters(), strict=True):
         assert (p.grad - q.grad).norm() <= TOLERANCE * p.grad.norm(), name
@@ -39,10 +32,10 @@ def test_gradients_and_statistics_are_those_without(units, recompute):
 
 @pytest.mark.parametrize("encoder", ["presnet_tiny", "shufflenetv2_tiny"])
 def test_every_encoder_can_recompute_all_its_stages(encoder):
-    images = torch.randn(6, 3, 64, 64, dtype=torch.float64)
-    plain = make(encoder, "loco")
-    forgetful = make(encoder, "loco", build_encoder(encoder).stage_names)
-    plain.backward(images), forgetful.backward(images)
+    batch = Batch(torch.randn(6, 3, 64, 64, dtype=torch.float64))
+    plain = tiny_model("loco", encoder)
+    forgetful = tiny_model("loco", encoder, recompute=build_encoder(encoder).stage_names)
+    plain.backward(batch), forgetful.backward(batch)
     for (name, p), q in zip(plain.named_parameters(), forgetful.parameters(), strict=True):
         assert (p.grad - q.grad).norm() <= TOLERANCE * p.grad.norm(), name
     for name, buffer in forgetful.named_buffers():
@@ -72,4 +65,4 @@ def test_cumulative_statistics_are_updated_once_too():
 def test_an_unknown_stage_lists_those_that_exist():
     words = r"recompute names 'res9', but the stages of resnet_tiny are res2, res3, res4, res5"
     with pytest.raises(ValueError, match=words):
-        make("resnet_tiny", "loco", ("res2", "res9"))
+        tiny_model(recompute=("res2", "res9"))

@@ -8,9 +8,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from pretrain.model import LocalContrastive
+from pretrain.losses import Batch
 from pretrain.step.norm import describe_norm
 from pretrain.step.sync_norm import CPUSyncBatchNorm, synchronise_on_cpu
+from tests.helpers.tiny_model import tiny_model
 
 TOLERANCE = {"rtol": 1e-12, "atol": 1e-12}
 STEPS = 2  # the second begins with statistics and gradients of the first
@@ -78,7 +79,7 @@ def worker(rank: int, store: str, out: str) -> None:
     found["constant"] = run_norm(CPUSyncBatchNorm(3), x.float(), grad.float())
     model, images = recomputing(rank)
     synchronise_on_cpu(nn.SyncBatchNorm.convert_sync_batchnorm(model))
-    losses = [model.backward(images) for _ in range(STEPS)]
+    losses = [model.backward(Batch(images)) for _ in range(STEPS)]
     found["recomputed"] = (losses, {k: p.grad for k, p in model.named_parameters()},
                            dict(model.named_buffers()), describe_norm(model))  # fmt: skip
     torch.save(found, f"{out}{rank}")
@@ -86,11 +87,7 @@ def worker(rank: int, store: str, out: str) -> None:
 
 
 def recomputing(rank: int, recompute=("res2", "res3", "res4", "res5")):
-    torch.manual_seed(0)
-    model = LocalContrastive(
-        "resnet_tiny", "loco", {"conv_blocks": 1, "out_dim": 16}, 0.1,
-        {"type": "BaseDataPreprocessor"}, recompute=recompute,
-    ).double().train()  # fmt: skip
+    model = tiny_model(recompute=recompute)
     views = torch.randn(2, 8, 3, 32, 32, dtype=torch.float64)  # two views of 8 images
     if rank < 0:
         return model, views.flatten(0, 1)
@@ -158,7 +155,7 @@ def test_a_constant_batch_is_zero(found):
 def test_recomputed_stages_synchronise_too_and_count_once(found):
     """Every stage forgets and runs again: same gradients, and statistics of one run a step."""
     model, images = recomputing(-1, recompute=())
-    losses = [model.backward(images) for _ in range(STEPS)]
+    losses = [model.backward(Batch(images)) for _ in range(STEPS)]
     for step in range(STEPS):
         both = [torch.stack(rank["recomputed"][0][step]) for rank in found]
         torch.testing.assert_close(sum(both) / 2, torch.stack(losses[step]), rtol=1e-10, atol=0)

@@ -73,7 +73,8 @@ def pretraining_setting(run, read):
         if need.kind == "pretrain":
             model = read(need.config).model
             settings = {"units": model.get("units", need.method)}
-            settings |= {name: model.get(name) for name in ("decoder", "temperature", "sharing")}
+            settings |= {name: model.get(name) for name in ("decoder", "sharing")}
+            settings["temperature"] = model.loss.temperature
             return setting(need.method, settings) or None
     return None
 

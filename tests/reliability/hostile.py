@@ -27,7 +27,7 @@ import hypothesis
 from hypothesis import strategies as st
 
 from tests.reliability.mutations import CANARY, canary
-from tests.reliability.targets import Read, targets
+from tests.reliability.targets import TARGETS, Read
 from tools.setup.machine import ROOT
 
 SECONDS = 20.0  # that one input may take
@@ -51,7 +51,7 @@ def attack(name: str, folder: Path, count: int, seed: int) -> dict[str, Any]:
     os.environ[CANARY] = str(folder / "canary")
     scratch = folder / "files"
     scratch.mkdir(parents=True)
-    spoil, read = targets()[name](scratch)
+    spoil, read = TARGETS[name].open(scratch)
     inputs, fault = 0, ""
 
     @hypothesis.seed(seed)
@@ -154,12 +154,10 @@ def campaign(count: int, seed: int, chosen: Sequence[str] = ()) -> dict[str, Any
         each a list of objects with ``reader``, ``error`` and ``file``, the folder of the input;
         ``peak_memory_mib``, the most that a reader took; ``seed`` and ``seconds``.
     """
-    begun, names = time.monotonic(), sorted(chosen or targets())
+    begun, names = time.monotonic(), sorted(chosen or TARGETS)
     base = Path(tempfile.mkdtemp(prefix="hostile-"))
     context = get_context("forkserver")
-    context.set_forkserver_preload(
-        [f"tests.reliability.{m}_targets" for m in ("results", "transfer")]
-    )
+    context.set_forkserver_preload(["tests.reliability.targets"])
     found: dict[str, list[dict[str, Any]]] = {"crashes": [], "hangs": [], "unexplained": []}
     read: dict[str, int] = {}
     peak = 0

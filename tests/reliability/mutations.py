@@ -1,10 +1,11 @@
-"""How a valid file becomes a hostile one: changes of bytes, JSON, archives and pictures.
+"""How a valid file becomes a hostile one, by its kind.
 
 All draws come from the ``Random`` that is passed in. Hypothesis passes its own
 (``st.randoms(use_true_random=False)``), so that it can make an input small that fails.
 """
 
 import copy
+import csv
 import io
 import json
 import os
@@ -12,11 +13,11 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -31,6 +32,7 @@ NUMBERS = (
     0, -1, 1, 2, 255, 2**31, -(2**31), 2**53 + 1, 2**63, 10**30, 10**400, 0.5, -0.0, 1e-320, 1e308,
     float("nan"), float("inf"), float("-inf"),
 )  # fmt: skip
+Odd = Mapping[Any, Sequence[Any]]  # by key or index: more values to put there
 
 
 def canary() -> str:
@@ -48,46 +50,44 @@ class Payload:
         return os.mkdir, (str(self.path or canary()),)
 
 
-def write(path: Path, content: bytes) -> Path:
-    """Write a hostile file and return its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
+def hostile_file(random: Random, suffix: str, content: bytes, odd: Odd) -> bytes:
+    """The content of a valid file, spoilt: its bytes, or what they say."""
+    if suffix in (".png", ".jpg"):
+        return hostile_picture(random)
+    if suffix in (".pth", ".npz") and random.randrange(10) == 0:
+        return payload_pickle(random)
+    content = MUTATIONS[suffix](random, content, odd)
+    if content[:2] == b"PK" and random.randrange(3) == 0:
+        return hostile_archive(random, content)
+    return hostile_bytes(random, content) if random.randrange(5) == 0 else content
 
 
-# ---- JSON ----------------------------------------------------------------------------------------
+# ---- values --------------------------------------------------------------------------------------
 
 
 def odd_value(random: Random) -> Any:
     """A value that a reader may not have thought of."""
-    kind = random.randrange(8)
-    if kind < 3:
-        return random.choice(NUMBERS)
-    if kind < 6:
-        return random.choice((*TEXTS, LONG))
-    if kind == 6:
-        return random.choice((None, True, False))
     nested: Any = random.choice(([], {}, [[]], {"": {}}, [None] * 3, {"a": [1]}, [1.5, "b"]))
     for _ in range(random.choice((0, 0, 0, 5, 90, 400))):
         nested = random.choice(([nested], {"k": nested}))
-    return nested
+    other = random.choice((nested, None, True, False))
+    return random.choice((random.choice(NUMBERS), random.choice((*TEXTS, LONG)), other))
 
 
-def changed(random: Random, document: Any, times: int = 1) -> Any:
-    """A copy of a JSON value with so many places changed, removed, swapped, renamed or repeated."""
+def changed(random: Random, document: Any, odd: Odd, times: int = 1) -> Any:
+    """A copy of a value with so many places changed, removed, swapped, renamed or repeated."""
     document = copy.deepcopy(document)
     for _ in range(times):
-        places = _places(document)
-        if not places:
+        if not isinstance(document, (dict, list)) or not document:
             return odd_value(random)
-        holder, key = random.choice(places)
+        holder, key = _place(random, document)
         change = random.randrange(10)
         if change < 6:
-            holder[key] = odd_value(random)
+            holder[key] = _odd_at(random, key, holder[key], odd)
         elif change == 6:
             del holder[key]
         elif change == 7:
-            other, place = random.choice(places)
+            other, place = _place(random, document)
             holder[key] = copy.deepcopy(other[place])
         elif isinstance(holder, dict):
             holder[random.choice((*TEXTS, str(key).upper()))] = holder.pop(key)
@@ -96,21 +96,51 @@ def changed(random: Random, document: Any, times: int = 1) -> Any:
     return document
 
 
-def _places(value: Any) -> list[tuple[Any, Any]]:
-    """Every (container, key) of a JSON value; long lists by their first entries."""
-    if not isinstance(value, (dict, list)):
-        return []
-    keys = list(value) if isinstance(value, dict) else range(min(len(value), 8))
-    return [(value, key) for key in keys] + [p for key in keys for p in _places(value[key])]
+def _place(random: Random, holder: Any) -> tuple[Any, Any]:
+    """A container inside a value, and one of its keys: a random walk inwards."""
+    while True:
+        key = (
+            random.choice(list(holder))
+            if isinstance(holder, dict)
+            else random.randrange(len(holder))
+        )
+        inner = holder[key]
+        if not isinstance(inner, (dict, list)) or not inner or random.randrange(6) == 0:
+            return holder, key
+        holder = inner
 
 
-def hostile_json(random: Random, document: Any) -> bytes:
-    """A document changed in its values, its text or its bytes."""
-    how, depth = random.randrange(20), random.choice((50, 1_000, 100_000))
-    times = random.choice((1, 1, 1, 2, 5)) if how < 15 else 0
-    content = json.dumps(changed(random, document, times)).encode()
-    if how >= 16:
-        return hostile_bytes(random, content)
+def _odd_at(random: Random, key: Any, value: Any, odd: Odd) -> Any:
+    """An odd value that suits what stands there."""
+    if key in odd and random.randrange(4):
+        return random.choice(odd[key])
+    if isinstance(value, torch.Tensor) and random.randrange(2):
+        return odd_tensor(random, value)
+    if isinstance(value, str) and value[:1] == "{" and random.randrange(2):
+        return hostile_json(random, value.encode(), odd).decode(errors="replace")
+    return odd_value(random)
+
+
+def odd_tensor(random: Random, tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor of another shape, type or layout, or with values that are no numbers."""
+    odd = (
+        tensor.new_zeros(()), tensor.new_zeros(0), tensor.double(), tensor.half(),
+        tensor.bool(), tensor.flatten()[:1], tensor.unsqueeze(0), torch.full_like(tensor, 7),
+        tensor.to(torch.complex64), tensor.float() * float("nan"), tensor.to("meta"),
+        torch.zeros(1).expand(1 << 40), tensor.to(torch.bfloat16), tensor.flatten(),
+    )  # fmt: skip
+    return random.choice(odd)
+
+
+# ---- kinds of files ------------------------------------------------------------------------------
+
+
+def hostile_json(random: Random, content: bytes, odd: Odd) -> bytes:
+    """A document with other values, or another text."""
+    if random.randrange(5):
+        times = random.choice((1, 1, 1, 2, 5))
+        return json.dumps(changed(random, json.loads(content), odd, times)).encode()
+    depth = random.choice((50, 1_000, 100_000))
     texts = (
         b"\xef\xbb\xbf" + content,  # a byte order mark
         content.decode().encode("utf-16"),
@@ -125,7 +155,114 @@ def hostile_json(random: Random, document: Any) -> bytes:
         content.replace(b'"', b"'"),
         b"null", b"0", b'""', b"[]", b"{}", b"", b" ", b"\0" * 50,
     )  # fmt: skip
-    return random.choice(texts) if how >= 14 else content
+    return random.choice(texts)
+
+
+def hostile_lines(random: Random, content: bytes, odd: Odd) -> bytes:
+    """A text with lines changed."""
+    lines = changed(random, content.decode().splitlines(), odd, random.randrange(3))
+    text = random.choice(("\n", "\r\n", "\r")).join(map(str, _as_list(lines)))
+    return text.encode(errors="surrogatepass")
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def hostile_csv(random: Random, content: bytes, odd: Odd) -> bytes:
+    """A table with values or rows changed."""
+    rows = changed(
+        random, list(csv.reader(io.StringIO(content.decode()))), odd, random.randrange(4)
+    )
+    writer = csv.writer(out := io.StringIO(), escapechar="\\")
+    writer.writerows(row if isinstance(row, list) else [row] for row in _as_list(rows))
+    return out.getvalue().encode(errors="surrogatepass")
+
+
+def hostile_checkpoint(random: Random, content: bytes, odd: Odd) -> bytes:
+    """What torch saved with a value or a tensor changed, or one that holds itself."""
+    found = torch.load(io.BytesIO(content), weights_only=True)
+    how, out = random.randrange(10), io.BytesIO()
+    if how == 0:
+        knot: dict[str, Any] = {}
+        knot["a"] = knot
+        laughs: list[Any] = ["ha"] * 10
+        for _ in range(30):
+            laughs = [laughs] * 10  # 10^31 values
+        found[random.choice(list(found))] = random.choice((knot, laughs))
+    elif how == 1:
+        found = random.choice((odd_value(random), {1: found}, {None: found}, {b"fc.": found}))
+    else:
+        found = changed(random, found, odd, random.choice((0, 1, 1, 3)))
+    torch.save(found, out, _use_new_zipfile_serialization=random.randrange(5) > 0)
+    return out.getvalue()
+
+
+def hostile_safetensors(random: Random, content: bytes, odd: Odd) -> bytes:
+    """A backbone file with another header, or a header of another length."""
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    metadata = header["__metadata__"]
+    if random.randrange(2):
+        header["__metadata__"] = changed(
+            random, metadata, {**odd, **dict.fromkeys(metadata, ODD_JSON)}
+        )
+    else:
+        header = changed(random, header, odd)
+    text = json.dumps(header).encode()
+    told = random.choice((0, 2**63, 2**64 - 1, 7, *[len(text)] * 40))
+    return struct.pack("<Q", told) + text + content[8 + length :]
+
+
+ODD_JSON = (
+    *TEXTS,
+    "[" * 100_000,
+    "1" * 5_000,
+    "{",
+    "NaN",
+    "{}",
+    "[]",
+    "-1",
+    "1e400",
+    '"a"',
+    "null",
+)
+
+
+def hostile_arrays(random: Random, content: bytes, odd: Odd) -> bytes:
+    """An archive of arrays with others in it, or with a header that promises more than there is."""
+    arrays: dict[str, Any] = dict(np.load(io.BytesIO(content)))
+    others = (
+        np.array([]), np.array(0), np.full((6, 4), np.nan), np.ones((6, 4), complex),
+        np.array(["x"]), np.array([[1, 2], [3, 4]]), np.array([Payload()], dtype=object),
+        np.array([2**63], np.uint64), np.array(["2026"], "M8[Y]"), np.zeros((6, 0)),
+        np.array([(1, 2.0)], dtype=[("a", int), ("b", float)]), np.array([True] * 6),
+    )  # fmt: skip
+    for _ in range(random.randrange(3)):
+        arrays[random.choice(list(arrays))] = random.choice(others)
+        if random.randrange(10) == 0:
+            del arrays[random.choice(list(arrays))]
+    random.choice((np.savez, np.savez_compressed, np.savez))(out := io.BytesIO(), **arrays)
+    if random.randrange(6):
+        return out.getvalue()
+    shape = random.choice((b"(2**40, 4)", b"(999999999999, 4)", b"(1000000000, 4)", b"(-1, 4)"))
+    promising = io.BytesIO()
+    with zipfile.ZipFile(out) as source, zipfile.ZipFile(promising, "w") as target:
+        for name in source.namelist():
+            data = source.read(name)
+            old = b"(6, 4), }" + b" " * (len(shape) - 6)
+            target.writestr(name, data.replace(old, shape + b", }", 1))
+    return promising.getvalue()
+
+
+MUTATIONS = {
+    ".json": hostile_json,
+    ".txt": hostile_lines,
+    ".csv": hostile_csv,
+    ".pth": hostile_checkpoint,
+    ".safetensors": hostile_safetensors,
+    ".npz": hostile_arrays,
+}
 
 
 # ---- bytes, pickles and archives -----------------------------------------------------------------
@@ -187,44 +324,6 @@ def hostile_archive(random: Random, content: bytes) -> bytes:
             elif change == 4:
                 target.writestr(name, data, zipfile.ZIP_DEFLATED)
     return out.getvalue()
-
-
-def hostile_checkpoint(random: Random, content: Any) -> bytes:
-    """``content`` as torch saves it: changed in a value or a tensor, spoilt, or a payload."""
-    how, out = random.randrange(20), io.BytesIO()
-    if how < 2:
-        return payload_pickle(random)
-    if how < 4:
-        content = odd_value(random)
-    elif how < 6:  # a value that holds itself, and one of 10^31 values
-        knot: dict[str, Any] = {}
-        knot["a"] = knot
-        laughs: list[Any] = ["ha"] * 10
-        for _ in range(30):
-            laughs = [laughs] * 10
-        content = {**content, random.choice(list(content)): random.choice((knot, laughs))}
-    elif how < 12:
-        tensors = dict(content.get("state_dict") or content)
-        name = random.choice(list(tensors))
-        odd = odd_tensor(random, tensors[name]) if torch.is_tensor(tensors[name]) else None
-        tensors[name] = random.choice((odd, odd_value(random)))
-        content = {**content, "state_dict": tensors} if content.get("state_dict") else tensors
-    torch.save(content, out, _use_new_zipfile_serialization=random.randrange(5) > 0)
-    data = out.getvalue()
-    if how in (12, 13, 14):
-        return hostile_bytes(random, data)
-    return hostile_archive(random, data) if how > 15 and data[:2] == b"PK" else data
-
-
-def odd_tensor(random: Random, tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor of another shape, type or layout, or with values that are no numbers."""
-    odd = (
-        tensor.new_zeros(()), tensor.new_zeros(0), tensor.double(), tensor.half(),
-        tensor.bool(), tensor.flatten()[:1], tensor.unsqueeze(0), torch.full_like(tensor, 7),
-        tensor.to(torch.complex64), tensor.float() * float("nan"), tensor.to("meta"),
-        torch.zeros(1).expand(1 << 40), tensor.to(torch.bfloat16), tensor.flatten(),
-    )  # fmt: skip
-    return random.choice(odd)
 
 
 # ---- pictures ------------------------------------------------------------------------------------

@@ -13,10 +13,12 @@ from mmengine.runner import Runner
 
 import pretrain.step.precision  # noqa: F401  (registers MixedPrecision)
 from pretrain.engine.finite import FiniteNumbers, NotFinite, bad_tensors
+from pretrain.engine.launch import argument_parser, main
 from pretrain.engine.sampler import EpochKeySampler
 from pretrain.images.image_lists import ImageList
 from pretrain.local_data_parallel import LocalDistributed
 from pretrain.step.data_parallel import AnyDeviceDataParallel
+from pretrain.train import NAMES, prepare
 from tests.helpers import toy_training as toy
 from tests.helpers.two_processes import in_two_processes
 from tests.pretrain.test_local_data_parallel import make_model
@@ -131,19 +133,20 @@ def test_nothing_infinite_is_saved(part, tmp_path):
         FiniteNumbers().before_save_checkpoint(runner, checkpoint)
 
 
-def test_the_command_names_unit_checkpoint_and_images(coco, run, tmp_path):
+def test_the_command_names_unit_checkpoint_and_images(coco, tmp_path):
     """A learning rate that no network survives: the second step's losses are NaN."""
-    done = run(
-        "tools/pretrain.sh", "configs/demo/pretrain_loco.py", 1, "--work-dir", tmp_path,
+    args = argument_parser("").parse_args([
+        "configs/demo/pretrain_loco.py", "--work-dir", str(tmp_path),
         "--cfg-options", "epochs=2", "warmup_epochs=0", "global_batch_size=8", "base_lr=1e38",
         f"data_root={coco}/train2017", "train_dataloader.dataset.augmentation.size=32",
-        "train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False",
-        "default_hooks.checkpoint.interval=1", "default_hooks.checkpoint.by_epoch=False",
-    )  # fmt: skip
-    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-    error = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
+        "train_dataloader.num_workers=0", "default_hooks.checkpoint.interval=1",
+        "default_hooks.checkpoint.by_epoch=False",
+    ])  # fmt: skip
+    with pytest.raises(SystemExit) as stop:
+        main("", prepare, NAMES, args)
+    error = stop.value.code
     batch = json.loads((tmp_path / "bad_batch.json").read_text())
-    assert f"iteration {batch['iteration']}, epoch 1: " in error
+    assert error.startswith(f"error: iteration {batch['iteration']}, epoch 1: ")
     listed = ImageList.read(coco / "train2017")
     sampler = EpochKeySampler(listed.names, seed=0)
     first = 8 * batch["batch"]

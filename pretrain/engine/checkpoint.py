@@ -8,9 +8,9 @@ rightly, since 2.6. They only smooth the printed log, so they are left out; ever
 tensors and plain Python, so that resuming unpickles nothing that could run code.
 """
 
-import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from pretrain.engine.atomic_files import AtomicFiles
-from pretrain.engine.run_folder import LAST
+from pretrain.engine.run_folder import LAST, saved
 from pretrain.engine.same_config import config_text
 from pretrain.engine.stopping import STOP, TRY_AGAIN
 from pretrain.engine.train_loop import ResumableLoop, model_of
@@ -155,13 +155,13 @@ class AtomicCheckpoint(Hook):
     def _remove_older(self, runner: Runner, iterations: int) -> None:
         """Keep as many as wanted up to this one. Any later one is left from before a resume."""
         found = []
-        for path in Path(runner.work_dir).glob("*.pth"):
-            if match := re.fullmatch(r"(epoch|iter)_(\d+)\.pth", path.name):
-                unit = len(runner.train_dataloader) if match[1] == "epoch" else 1
-                found.append((unit * int(match[2]), path))
-        for _, path in sorted(entry for entry in found if entry[0] <= iterations)[
-            : -self.max_keep_ckpts
-        ]:
+        for path in saved(Path(runner.work_dir)):
+            unit, number = path.stem.split("_")
+            found.append(
+                (int(number) * (len(runner.train_dataloader) if unit == "epoch" else 1), path)
+            )
+        earlier = sorted(entry for entry in found if entry[0] <= iterations)
+        for _, path in earlier[: -self.max_keep_ckpts]:
             path.unlink()
 
     def _stop(self, runner: Runner, iterations: int) -> None:
@@ -181,8 +181,10 @@ class PlainCheckpoint(Hook):
     priority = "VERY_LOW"  # after the hooks that add something of their own
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        hub = checkpoint["message_hub"]
-        information = {k: plain(v) for k, v in hub["runtime_info"].items() if is_plain(v)}
+        hub, information = checkpoint["message_hub"], {}
+        for name, value in hub["runtime_info"].items():
+            with suppress(TypeError):  # what cannot be put plainly is not needed to continue
+                information[name] = plain(value)
         checkpoint["message_hub"] = {
             "log_scalars": {},
             "runtime_info": information,
@@ -190,15 +192,6 @@ class PlainCheckpoint(Hook):
         }
         for part in checkpoint.keys() - {"state_dict"}:
             checkpoint[part] = plain(checkpoint[part])
-
-
-def is_plain(value: Any) -> bool:
-    """Whether :func:`plain` can express ``value``."""
-    try:
-        plain(value)
-    except TypeError:
-        return False
-    return True
 
 
 def plain(value: Any) -> Any:

@@ -38,9 +38,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
         isinstance(value, (list, tuple)) and all(type(item) is int for item in value)
     ),
     "a text or a list of texts": lambda value: (
-        isinstance(value, str) or all(isinstance(item, str) for item in value)
-        if isinstance(value, (str, list, tuple))
-        else False
+        isinstance(value, (str, list, tuple)) and all(isinstance(item, str) for item in value)
     ),
 }
 
@@ -237,11 +235,11 @@ def check_options(cfg: Config, options: Mapping[str, str], names: Names, path: s
         ValueError: names the places that hold what the variable held.
     """
     content = _without_scope(cfg.to_dict())
+    changed = {name.partition(".")[0]: name for name in options}
     faults = []
-    for name in options:
-        first = name.partition(".")[0]
+    for first, name in changed.items():
         if first in content and first not in (*READ, *names):
-            alike = [p for p, value in _places(content) if value == content[first]]
+            alike = [place for place, value in _places(content) if value == content[first]]
             faults.append(
                 f"--cfg-options {name[:100]!a}: {path} uses {first} as a variable, which nothing "
                 f"reads any more; set {', '.join(alike) or 'the place that you mean'} instead"

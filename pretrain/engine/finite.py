@@ -61,10 +61,17 @@ class FiniteNumbers(Hook):
             norm = float(get_total_norm(self._weights))
         if all(map(math.isfinite, (*losses.values(), norm))):
             return
-        here = own_losses(runner, losses)
+        own = getattr(runner.model, "own_losses", losses)  # before they were averaged
+        here = {name: float(loss) for name, loss in own.items()}
         write_bad_batch(runner, batch_idx, data_batch, here)
-        faults = [f"{_title(runner, name)} is {here[name]}" for name in _bad(here)]
-        told = [words for words in all_gather_object(_of_this_process(faults)) if words]
+        units = {f"loss_{unit.name}": unit.name for unit in getattr(model_of(runner), "units", ())}
+        faults = [
+            f"{f'unit {units[name]}' if name in units else name} is {value}"
+            for name, value in here.items()
+            if not math.isfinite(value)
+        ]
+        which = f"rank {get_rank()} on {socket.gethostname()}: " if get_world_size() > 1 else ""
+        told = [words for words in all_gather_object(faults and which + ", ".join(faults)) if words]
         if not told:
             names = bad_tensors(runner.model.named_parameters()) or ["their norm"]
             told = [f"the losses are finite, but the step's weights are not: {some_of(names)}"]
@@ -91,12 +98,6 @@ class FiniteNumbers(Hook):
             )
 
 
-def own_losses(runner: Runner, averages: dict[str, float]) -> dict[str, float]:
-    """The losses of this process's part of the batch; `averages` are those over all."""
-    own = getattr(runner.model, "own_losses", averages)  # only the wrappers average
-    return {name: float(loss) for name, loss in own.items()}
-
-
 def bad_tensors(named: Iterable[tuple[str, Any]]) -> list[str]:
     """Names of the tensors that hold NaN or infinity; the device is asked once."""
     tensors = {name: t for name, t in named if isinstance(t, Tensor) and t.is_floating_point()}
@@ -121,7 +122,8 @@ def write_bad_batch(
     else:
         loader.batch_sampler.start = batch_idx
         keys = next(iter(loader.batch_sampler))
-        images = image_files(loader.dataset, keys)
+        listed = getattr(loader.dataset, "images", None)  # features have none
+        images = [str(listed.path(k % len(loader.dataset))) for k in keys] if listed else []
     content = {
         "iteration": runner.iter + 1,
         "epoch": runner.epoch + 1,
@@ -138,25 +140,3 @@ def write_bad_batch(
         Path(runner.work_dir) / name,
         (json.dumps(content, indent=2, allow_nan=False) + "\n").encode(),
     )
-
-
-def image_files(dataset: Any, keys: Sequence[int]) -> list[str]:
-    """Where the samples of `keys` come from; names of features that were computed before: none."""
-    listed = getattr(dataset, "images", None)
-    return [str(listed.path(key % len(dataset))) for key in keys] if listed else []
-
-
-def _bad(values: Mapping[str, float]) -> list[str]:
-    return [name for name, value in values.items() if not math.isfinite(value)]
-
-
-def _of_this_process(faults: Sequence[str]) -> str:
-    which = f"rank {get_rank()} on {socket.gethostname()}: " if get_world_size() > 1 else ""
-    return which + ", ".join(faults) if faults else ""
-
-
-def _title(runner: Runner, name: str) -> str:
-    """``loss_res2+res3`` of a pretraining -> ``unit res2+res3``."""
-    model = model_of(runner)
-    units = {f"loss_{unit.name}": f"unit {unit.name}" for unit in getattr(model, "units", ())}
-    return units.get(name, name)

@@ -171,11 +171,8 @@ class Start:
             return {}
         found = checkpoint_to_resume(folder, self.args.resume, config_text(cfg), self.world_size)
         if is_main_process():
-            print(
-                f"continues from {found}"
-                if found
-                else f"no checkpoint in {folder} yet: begins anew"
-            )
+            begins = f"no checkpoint in {folder} yet: begins anew"
+            print(f"continues from {found}" if found else begins)
             if found and self.args.resume == LAST and not (folder / LAST).exists():
                 write_atomically(folder / LAST, str(found).encode())
         cfg.resume = found is not None

@@ -115,8 +115,8 @@ def refuse_another(record: Path, config_text: str) -> None:
     except ValueError as error:
         again = "move it away, and --resume ends the run anew from its last checkpoint"
         whole = newest_whole(record.parent)
-        mend = f"{again}: mv {record} {record}.damaged" if whole else ANEW
-        raise ValueError(f"{error}; {mend}") from error
+        advice = f"{again}: mv {record} {record}.damaged" if whole else ANEW
+        raise ValueError(f"{error}; {advice}") from error
     if is_hash_of(found, config_text):
         return
     path = newest_whole(record.parent)

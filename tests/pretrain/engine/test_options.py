@@ -75,7 +75,7 @@ def test_an_option_without_name_or_sign_is_a_mistake_of_usage(option, capsys):
     assert stop.value.code == 2 and "expected NAME=VALUE" in capsys.readouterr().err
 
 
-def test_the_evaluation_reads_options_likewise(monkeypatch, capsys, tmp_path):
+def test_the_evaluation_reads_the_same_options(monkeypatch, capsys, tmp_path):
     from transfer import evaluate
 
     checkpoint = str(tmp_path / "epoch_1.pth")

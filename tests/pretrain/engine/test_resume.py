@@ -365,8 +365,8 @@ os.kill(os.getpid(), signal.SIGKILL)
     lock_folder(tmp_path).close()
 
 
-def test_a_record_that_cannot_be_read_is_named_with_its_mend(tmp_path):
-    """The mend is one that works: with a checkpoint to end from, without one, of a newer code."""
+def test_a_record_that_cannot_be_read_is_named_with_what_to_do(tmp_path):
+    """The advice works: with a checkpoint to end from, without one, of a newer code."""
     record = tmp_path / "record.json"
     record.write_text('{"kind": "pre')
     with pytest.raises(ValueError, match=r"not a JSON file .*; start anew in another --work-dir$"):

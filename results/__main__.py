@@ -45,11 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for problem in problems:
             print(problem, file=sys.stderr)
         print(
-            f"found no record.json under {', '.join(options.runs)}; a finished run writes one; "
+            f"error: found no record.json under {', '.join(options.runs)}; a finished run writes one; "
             "start one with `bash tools/dist_train.sh CONFIG`",
             file=sys.stderr,
         )
-        return 2
+        return 1
 
     # ---- tables
     tables = all_tables(runs, footprints)

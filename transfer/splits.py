@@ -29,8 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         manifest = work(args.annotations, args.size, args.seed, args.out)
     except (ValueError, OSError) as error:
-        print(f"transfer.splits: {error}", file=sys.stderr)
-        return 2
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     print(
         f"{args.out}: {manifest['size']:,} of {manifest['source_images']:,} images, seed "
         f"{manifest['seed']}, ids sha256 {manifest['sha256'][:16]}"

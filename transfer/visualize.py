@@ -266,8 +266,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         figure = compare(options)
     except (ValueError, OSError) as error:
-        print(f"transfer.visualize: {error}", file=sys.stderr)
-        return 2
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     buffer = io.BytesIO()
     figure.savefig(buffer, format=options.out.suffix[1:])
     write_atomically(options.out, buffer.getvalue())

@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table, row, column, cell = find_cell(tables, options.table, options.row, options.column)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 1
     result = {
         "table": table.title,
         "row": row,

@@ -29,7 +29,7 @@ def test_check_reports_both_splits_and_sizes_that_are_not_those_listed(tmp_path,
     document["images"][2]["width"] = 68  # so listed, therefore right
     file.write_text(json.dumps(document))
     (folder / "000000000005.png").write_bytes(b"<html>")
-    assert prepare.main(arguments) == 2
+    assert prepare.main(arguments) == 1
     message = capsys.readouterr().err
     assert "2 of 8 images are not what the annotations say" in message
     assert "000000000002.png has 32x64 pixels, listed are 64x64; " in message
@@ -38,7 +38,7 @@ def test_check_reports_both_splits_and_sizes_that_are_not_those_listed(tmp_path,
 
 def test_cityscapes_has_to_be_prepared_before_it_passes(city_root, capsys):
     arguments = ["check", "--format", "cityscapes", "--data-root", str(city_root)]
-    assert prepare.main(arguments) == 2
+    assert prepare.main(arguments) == 1
     command = f"python -m transfer.prepare cityscapes --data-root {city_root}"
     assert command in capsys.readouterr().err
     assert prepare.main(["cityscapes", "--data-root", str(city_root), "--workers", "1"]) == 0
@@ -62,6 +62,6 @@ def test_a_fault_ends_the_command_with_status_2_and_one_line(tmp_path):
     )
     command = [sys.executable, "-c", code, "check", "--data-root", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    said = f"transfer.prepare: There is no image folder {tmp_path}/train2017"
+    assert done.returncode == 1
+    said = f"error: There is no image folder {tmp_path}/train2017"
     assert done.stderr.startswith(said) and done.stderr.count("\n") == 1

@@ -166,7 +166,7 @@ def test_the_command_draws_runs_and_ground_truth(trained, coco, images, tmp_path
     with Image.open(out) as figure:
         width, height = figure.size
     assert width == 2 * 3.2 * 200 and height == pytest.approx((2 * 3.2 + 0.35) * 200, abs=1)
-    assert visualize.main([str(trained), *names, "--titles", "a", "b"]) == 2
+    assert visualize.main([str(trained), *names, "--titles", "a", "b"]) == 1
     assert "2 --titles for 1 runs" in capsys.readouterr().err
 
 
@@ -224,7 +224,7 @@ def test_bad_arguments_end_with_one_line(trained, images, tmp_path, capsys):
         (["--images", str(images[0]), "--out", "x.gif"], "expected a name with .png or .pdf"),
         (["--images", __file__, "--out", "x.png"], "cannot identify image file"),
     ):
-        assert visualize.main([str(trained), *arguments]) == 2
+        assert visualize.main([str(trained), *arguments]) == 1
         error = capsys.readouterr().err
-        assert error.startswith("transfer.visualize: ") and message in error
+        assert error.startswith("error: ") and message in error
         assert error.count("\n") == 1

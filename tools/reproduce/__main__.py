@@ -152,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         states = run_missing(runs, place, lambda run: place.command(run, args.processes))
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 1
     for run in runs:
         if states[run.name] == "skipped":
             absent = [need.name for need in run.needs if states[need.name] != "done"]

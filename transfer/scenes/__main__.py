@@ -41,8 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
             args.format, args.out, args.train, args.val, size, args.seed, progress=True
         )
     except (ValueError, OSError) as error:
-        print(f"transfer.scenes: {error}", file=sys.stderr)
-        return 2
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     print(
         f"{'reused' if folder.reused else 'wrote'} {args.train} + {args.val} scenes of "
         f"{size[0]}x{size[1]} in {folder.root} (sha256 {folder.fingerprint[:16]})"

@@ -76,8 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         found = write_crops(options.scenes, options.out)
     except (ValueError, FileNotFoundError) as error:
-        print(f"transfer.scenes.crops: {error}", file=sys.stderr)
-        return 2
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     counts = (f"{count} {name}" for name, count in sorted(found.items()))
     print(f"{options.out}: " + ", ".join(counts))
     return 0

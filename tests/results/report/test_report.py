@@ -398,7 +398,7 @@ def test_the_command_writes_everything_twice_the_same(demo, tmp_path, capsys):
 
 
 def test_no_record_at_all_is_one_clear_message(tmp_path, capsys):
-    assert main([str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert main([str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     message = capsys.readouterr().err
     assert message == (
         f"found no record.json under {tmp_path}; a finished run writes one; "

@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for problem in problems:
             print(problem, file=sys.stderr)
         print(
-            f"error: found no record.json under {', '.join(options.runs)}; a finished run writes one; "
-            "start one with `bash tools/dist_train.sh CONFIG`",
+            f"error: found no record.json under {', '.join(options.runs)}; a finished "
+            "run writes one; start one with `bash tools/dist_train.sh CONFIG`",
             file=sys.stderr,
         )
         return 1

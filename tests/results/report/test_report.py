@@ -401,7 +401,7 @@ def test_no_record_at_all_is_one_clear_message(tmp_path, capsys):
     assert main([str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     message = capsys.readouterr().err
     assert message == (
-        f"found no record.json under {tmp_path}; a finished run writes one; "
+        f"error: found no record.json under {tmp_path}; a finished run writes one; "
         "start one with `bash tools/dist_train.sh CONFIG`\n"
     )
     assert not (tmp_path / "out").exists()

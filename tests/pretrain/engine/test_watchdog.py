@@ -63,6 +63,12 @@ def work_long_alone(rank, iteration):
         time.sleep([5.5, 7.5][rank])
 
 
+def work_long(rank, iteration):
+    """2 s, of this process's own time."""
+    for _ in range(200 if iteration == 4 else 0):
+        time.sleep(0.01)
+
+
 def save_and_stop(rank, iteration):
     if (rank, iteration) == (0, 5):
         sys.exit(75)
@@ -80,7 +86,7 @@ CASES = {  # trouble, which of them is sent what, and how they train
     "stopped while all start": (no_trouble, (1, signal.SIGSTOP), {"slow": True}),
     "stopped where they meet": (no_trouble, (0, signal.SIGSTOP), {}),
     "killed": (no_trouble, (1, signal.SIGKILL), {}),
-    "suspended": (no_trouble, (BOTH, signal.SIGSTOP), {"iterations": 300}),
+    "suspended": (work_long, (BOTH, signal.SIGSTOP), {"iterations": 4}),
     "hangs": (hang, None, {}),
     "works alone": (work_long_alone, None, {"slow": True, "timeout_s": 1, "iterations": 2}),
     "told to stop": (save_and_stop, None, {"timeout_s": 200}),

@@ -2,9 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
 from itertools import islice
 from pathlib import Path
 
@@ -15,12 +12,11 @@ from mmengine.dataset import DefaultSampler
 
 from pretrain.engine.random_state import SeededSamples, seed_everything
 from pretrain.engine.resume import checkpoint_to_resume, refuse_another, refuse_existing
-from pretrain.engine.run_folder import last_good, lock_folder, newest_whole
+from pretrain.engine.run_folder import last_good, newest_whole
 from pretrain.engine.same_config import config_text, differences
 from pretrain.engine.sampler import EpochKeySampler, ResumableBatches
 from pretrain.engine.train_loop import resumable
 from tests.helpers import toy_training as toy
-from tests.helpers.places import ROOT
 from tests.helpers.run_records import make_record
 
 # ---- order and randomness ------------------------------------------------------------------------
@@ -342,27 +338,6 @@ def test_what_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch, name)
     assert str(error.value) == told
     with pytest.raises(ValueError, match=r"holds an unfinished run\. .* chmod u"):
         refuse_existing(tmp_path)
-
-
-# ---- killed, as a process -----------------------------------------------------------------------
-
-
-def test_no_worker_outlives_a_killed_run(tmp_path):
-    """A worker that is stuck would keep the lock on the work folder."""
-    code = f"""
-import os, signal, sys, time
-from pathlib import Path
-from pretrain.engine.run_folder import lock_folder
-from pretrain.engine.stopping import end_with_the_parent
-lock = lock_folder(Path({str(tmp_path)!r}))
-os.register_at_fork(after_in_child=end_with_the_parent())
-if os.fork() == 0:
-    time.sleep(600)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=300, capture_output=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr  # and the pipes are closed
-    lock_folder(tmp_path).close()
 
 
 def test_a_record_that_cannot_be_read_is_named_with_what_to_do(tmp_path):

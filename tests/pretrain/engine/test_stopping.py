@@ -1,12 +1,16 @@
 """Told to stop at whatever moment, a process ends with 75."""
 
 import signal
+import subprocess
+import sys
 import time
 from signal import SIGHUP, SIGINT, SIGTERM
 
 import pytest
 
 from pretrain.engine.stopping import collective_timeout_s
+from results.record.files import take_lock
+from tests.helpers.places import ROOT
 from tests.helpers.stand_in_run import MODULE, Started
 
 
@@ -59,6 +63,26 @@ def test_nohup_is_honoured():
     time.sleep(0.3)
     run.process.send_signal(SIGTERM)
     assert run.end() == (75, "stopped by SIGTERM; to go on: the command\n")
+
+
+def test_no_worker_outlives_a_killed_run(tmp_path):
+    """A worker that is stuck would keep the lock on the work folder."""
+    lock = tmp_path / ".lock"
+    code = f"""
+import os, signal, time
+from pathlib import Path
+from pretrain.engine.stopping import end_with_the_parent
+from results.record.files import take_lock
+lock = take_lock(Path({str(lock)!r}))
+os.register_at_fork(after_in_child=end_with_the_parent())
+if os.fork() == 0:
+    os.fork()
+    time.sleep(600)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=300, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr  # and the pipes are closed
+    take_lock(lock).close()
 
 
 @pytest.mark.parametrize("text", ["", "ten", "0", "-1", "inf", "nan"])

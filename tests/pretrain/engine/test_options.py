@@ -5,8 +5,9 @@ from mmengine.config import Config
 
 from pretrain import train as pretraining
 from pretrain.engine.launch import argument_parser, load_config
-from pretrain.engine.options import merge, parse
+from pretrain.engine.options import Options, merge, parse
 from pretrain.readout import linear_probe
+from pretrain.train import NAMES
 
 LOCO = "configs/demo/pretrain_loco.py"
 
@@ -103,3 +104,74 @@ def test_the_same_option_given_twice_is_the_last():
     arguments = [LOCO, "--cfg-options", "epochs=3", "--cfg-options", "seed=1", "epochs=4"]
     found = argument_parser("").parse_args(arguments).cfg_options
     assert found == {"epochs": "4", "seed": "1"}
+
+
+@pytest.mark.parametrize("value", ["__import__('os').mkdir({made!r})", "exec('1')", "9**9**9"])
+def test_config_options_are_values_not_code(tmp_path, value):
+    from argparse import ArgumentParser
+
+    from mmengine.config import Config
+
+    text = value.format(made=str(tmp_path / "made"))
+    parser = ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=Options)
+    found = parser.parse_args(["--cfg-options", f"name={text}"]).cfg_options
+    cfg = Config({"name": "a", "epochs": 1})
+    merge(cfg, found, "c.py", {})
+    assert cfg.name == text and not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epocs": "3"}, "c.py has no 'epocs' there; did you mean epochs?"),
+        ({"modle.type": "3"}, "did you mean model?"),
+        ({"model.unit.x": "1"}, "has no 'unit' there; did you mean units?"),
+        ({"epochs": "many"}, "has 1 there, found 'many', expected a number"),
+        ({"epochs": "1e999"}, "expected a finite number"),
+        ({"model": "1"}, "expected one of its names"),
+        ({"epochs.x": "1"}, "has nothing inside 'epochs', which is 1"),
+        ({"model.units.5": "a"}, "has no '5' there"),
+        ({"model.__class__": "1"}, "has no '__class__' there"),
+        ({"flag": "2"}, "expected True or False"),
+        ({"model.units": "a"}, "expected a list, such as [a,b]"),
+        ({"model.new": "[(1,2]"}, "brackets or quotes do not match"),
+        ({"model.new": "[" * 50 + "]" * 50}, "brackets more than 20 deep"),
+        ({"model.new": "[dict(type='A')]"}, "would get the mapping"),
+        ({"test_cfg.type": "A"}, "set val_cfg"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_what_is_near(options, message):
+    from mmengine.config import Config
+
+    cfg = Config({"model": {"units": ["a"]}, "epochs": 1, "flag": True, "root": "data"})
+    before = cfg.to_dict()
+    with pytest.raises(ValueError) as error:
+        merge(cfg, options, "c.py", {})
+    assert message in str(error.value) and cfg.to_dict() == before
+
+
+def test_options_that_fit_are_set():
+    from mmengine.config import Config
+
+    cfg = Config({"model": {"steps": [{}, {"a": 1}]}, "epochs": 1, "file": "x", "none": None})
+    values = {"epochs": "0.5", "model.steps.1.a": "2", "model.new": "[1]", "file": "None"}
+    merge(cfg, values, "c.py", {})
+    merge(cfg, {"none": "3"}, "c.py", {})
+    steps = {"steps": [{}, {"a": 2}], "new": [1]}
+    expected = {"model": steps, "epochs": 0.5, "file": None, "none": 3}
+    assert cfg.to_dict() == expected
+
+
+def test_a_wrong_option_is_refused_by_the_trainers(tmp_path):
+    (tmp_path / "c.py").write_text("epochs = 1\nmodel = dict(type='A')\n")
+    for option, message in (
+        ("epocs=2", "did you mean epochs"),
+        ("model=3", "one of its names"),
+        ("epochs=[1,2", "whose brackets or quotes do not match"),
+    ):
+        args = argument_parser("").parse_args([str(tmp_path / "c.py"), "--cfg-options", option])
+        with pytest.raises(ValueError, match=message):
+            load_config(args, NAMES)
+    with pytest.raises(SystemExit):
+        argument_parser("").parse_args([str(tmp_path / "c.py"), "--cfg-options", "epochs"])

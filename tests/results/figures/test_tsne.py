@@ -10,8 +10,9 @@ from sklearn.manifold import TSNE
 
 import results.figures.tsne
 from results.__main__ import main as tables
-from results.figures.tsne import CACHE, Features, embed, main
+from results.figures.tsne import CACHE, Features, embed, main, read_features
 from tests.helpers.run_records import make_record, write_records
+from tests.reliability.mutations import Payload
 
 IMAGES = 12
 
@@ -144,3 +145,16 @@ def test_tables_keep_the_embeddings_of_their_runs(tmp_path, counted):
         results.figures.tsne._places.cache_clear()
         assert tables([str(folder), "--out", str(tmp_path / "out")]) == 0
     assert counted.calls == 1 and len(list((tmp_path / "out" / CACHE).iterdir())) == 1
+
+
+def test_features_are_neither_run_nor_unpacked_without_end(tmp_path, monkeypatch):
+    out = tmp_path / "a.npz"
+    np.savez(out, features=np.array([Payload(tmp_path / "made")], dtype=object))
+    with pytest.raises(ValueError, match=r"a\.npz is no readable feature file \(Object arrays"):
+        read_features(out)
+    assert not (tmp_path / "made").exists()
+    monkeypatch.setattr("results.figures.tsne.MAX_BYTES", 1 << 20)
+    np.savez_compressed(out, features=np.zeros(1 << 20))
+    assert out.stat().st_size < 1 << 16
+    with pytest.raises(ValueError, match="unpacked 8 MiB, expected 1 at most"):
+        read_features(out)

@@ -274,3 +274,63 @@ def test_the_record_needs_msgspec_only():
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert printed.stdout.strip() == "[]", printed
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"seed": 10**30},
+            "seed: found 1000000000000000000000000000000, expected an integer of 64",
+        ),
+        ({"pretrain_epochs": 2**63}, "pretrain_epochs: found 9223372036854775808, expected an int"),
+        ({"wall_time_s": 10**400}, "wall_time_s: found 1000.*64 bits"),
+        (
+            {"encoder": "\ud800"},
+            r"encoder: found '\\ud800' of 1 characters, expected print",
+        ),
+        ({"norm": "\x1b[31m"}, r"norm: found '\\x1b\[31m' of 5 characters, expected printable"),
+        ({"settings": {"a": [float("inf")]}}, r"settings\['a'\]\[0\]: found inf, .*finite"),
+        ({"hardware": {"\0": 1}}, r"hardware: found the key '\\x00'"),
+        (
+            {"config": "x" * 1000 + "\0"},
+            r"config: found 'x{199}\.\.\. of 1001 characters",
+        ),
+        ({"encoder": "x" * 10**7}, r"encoder: found 'x{199}\.\.\. of 10000000 char"),
+        (
+            {"dataset": "x" * 301},
+            r"dataset: found 'x+\.\.\., expected `str` of length <= 300",
+        ),
+        ({"metrics": {"x" * 301: 1.0}}, r"metrics: found .*length <= 300"),
+        ({"deviations": ["x" * 4097]}, r"deviations\[0\]: found 'x+\.\.\. of 4097 characters"),
+        ({"deviations": ["x"] * 1001}, "deviations: found 1001 entries, expected 1000 at most"),
+        ({"versions": {"x" * 4097: "1"}}, "versions: found the key 'x+.*4096 characters at most"),
+        ({"metrics": {f"loss_{i}": 1.0 for i in range(1001)}}, "metrics: found 1001 entries"),
+        ({"settings": {"a": {"b": ["x" * 4097]}}}, r"settings\['a'\]\['b'\]\[0\]: found 'x"),
+        ({"settings": {"a": [0] * 1001}}, r"settings\['a'\]: found 1001 entries"),
+        ({"artifacts": {str(i): i for i in range(1001)}}, "artifacts: found 1001 entries"),
+        ({"hardware": {"x" * 4097: 1}}, "hardware: found the key 'x"),
+    ],
+)
+def test_what_no_table_could_hold_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message) as error:
+        make_record(**changes)
+    assert len(str(error.value)) < 1000
+
+
+def test_lists_without_end_in_a_record_are_refused():
+    deep = []
+    for _ in range(200):
+        deep = [deep]
+    with pytest.raises(ValueError, match="21 deep, expected 20"):
+        make_record(hardware={"a": deep})
+
+
+def test_what_a_record_says_of_its_backbone_is_checked_in_a_pretraining_too(tmp_path):
+    for name, value in (("sha256", 5), ("path", ["a"]), ("provenance", "text")):
+        with pytest.raises(ValueError, match=rf"backbone: found .*{name}"):
+            make_record(kind="pretrain", backbone={name: value})
+    content = json.loads(make_record().write(tmp_path).read_text())
+    (tmp_path / "record.json").write_text(json.dumps(content) + " " * (65 << 20))
+    with pytest.raises(ValueError, match="larger than 4 MiB"):
+        RunRecord.read(tmp_path / "record.json")

@@ -1,6 +1,7 @@
 """Everything readable becomes a row, everything else a problem with its reason."""
 
 import json
+import os
 
 import pandas as pd
 import pytest
@@ -169,3 +170,13 @@ def test_a_record_of_the_first_version_is_read(tmp_path):
     path.write_text(json.dumps(content | {"schema_version": 1}))
     frame, problems = load_records([tmp_path])
     assert problems == [] and [(r.record.settings, r.record.setting) for r in frame] == [({}, "")]
+
+
+def test_a_folder_whose_name_cannot_be_printed_is_a_problem(tmp_path):
+    folder = os.path.join(os.fsencode(tmp_path), b"\xff\x1b[31m")
+    os.mkdir(folder)
+    make_record().write(tmp_path / "record.json")
+    os.rename(tmp_path / "record.json", os.path.join(folder, b"record.json"))
+    records, (problem,) = load_records([tmp_path])
+    assert not records and problem.reason == "its path cannot be printed"
+    assert str(problem).isprintable()

@@ -1,5 +1,7 @@
 """results/tables/paper.csv is what the paper prints, and what is odd about it is known."""
 
+import io
+import json
 import re
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 
 from results.tables.cells import rounded
 from results.tables.paper import TABLE6, TABLE7, _paper
+from tests.helpers.places import ROOT
 
 TRANSCRIBED = Path(__file__).with_name("paper_tables.tsv").read_text().splitlines()[2:]
 NUMBERS = {1: 11, 2: 52, 3: 32, 4: 12, 5: 8, 6: 22, 7: 6}  # in each table
@@ -117,3 +120,23 @@ def test_the_text_of_section_5_6_fits_table_7():
     """ "14 points behind SimCLR"."""
     points = TABLE7.values[TABLE7.values["metric"] == "top1"].set_index("method")["value"]
     assert round(points["simclr"] - points["gim"]) == 14
+
+
+def test_paper_csv_is_checked(tmp_path):
+    from results.tables.paper import read_values
+
+    source = (ROOT / "results/tables/paper.csv").read_text()
+    file = tmp_path / "paper.csv"
+    for old, new, message in (
+        ("69.8", "6g.8", "value of value 6 is '6g.8', expected a number"),
+        ("table,row", "tabel,row", "has the columns 'tabel"),
+        ("69.8", "nan", "value of value 6 is 'nan'"),
+        ("69.8", "-1", "value of value 6 is '-1'"),
+    ):
+        file.write_text(source.replace(old, new, 1))
+        with pytest.raises(ValueError, match=message):
+            read_values(file)
+    file.write_bytes(io.BytesIO(b"\xff\xfe\0").getvalue())
+    with pytest.raises(ValueError, match=r"paper\.csv is no CSV file"):
+        read_values(file)
+    assert json.dumps(len(read_values(ROOT / "results/tables/paper.csv"))) == "143"

@@ -24,7 +24,7 @@ VARIABLE = "COLLECTIVE_TIMEOUT"
 TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ECHO_S = 1.0  # a signal comes twice, where it goes to a launcher and to all processes
-NOTICE_S = 3.0  # an iteration that takes longer is worth a word
+NOTICE_S = 3.0  # an iteration that takes longer is announced
 GOES_ON_WITH = "GOES_ON_WITH"  # in the environment: the user's command, with --resume
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 

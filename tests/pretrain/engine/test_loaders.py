@@ -97,7 +97,7 @@ def test_a_worker_that_dies_or_hangs_is_named(how, words):
 
 
 @pytest.mark.parametrize("how", ["BUS", "raises", "cannot be sent"])
-def test_shared_memory_that_is_used_up_is_named_with_what_mends_it(how):
+def test_shared_memory_that_is_used_up_is_named_with_what_helps(how):
     """The last one is where torch prints a traceback, leaves the batch out and waits for ever."""
     told = fault(how)
     assert re.match(

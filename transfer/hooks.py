@@ -28,6 +28,7 @@ from transfer.backbones import TransferBackbone
 from transfer.data.splits import ids_file
 from transfer.metrics import CocoAP
 from transfer.stored_detector import write_detector
+from transfer.train import training_images
 from transfer.visualize import draw_detections
 
 PER_CATEGORY = "per_category.json"  # beside the record: AP of every category, by kind
@@ -65,8 +66,7 @@ class FrozenCheck(Hook):
 
     def _compare(self, runner: Runner) -> None:
         now = frozen_digests(_backbone(runner))
-        moved = [name for name, digest in self._digests.items() if now.get(name) != digest]
-        if moved or len(now) != len(self._digests):
+        if moved := sorted({name for name, _ in self._digests.items() ^ now.items()}):
             raise RuntimeError(
                 f"{len(moved)} frozen tensors changed during training, so the result would not be "
                 f"that of a frozen backbone: {', '.join(moved[:10])}"
@@ -104,19 +104,16 @@ class DetectionPictures(Hook):
         if batch_idx >= self.count or not is_main_process() or not outputs:
             return
         path = Path(runner.work_dir) / "pictures" / f"{batch_idx:03d}.png"
+        image, objects = outputs[0].img_path, outputs[0].pred_instances.cpu()
+        categories = runner.val_dataloader.dataset.metainfo["classes"]
         try:
             path.unlink(missing_ok=True)  # an earlier validation's
-            self._draw(outputs[0], runner.val_dataloader.dataset.metainfo["classes"], path)
+            picture = draw_detections(image, objects, categories, self.score_threshold)
+            png = io.BytesIO()
+            picture.save(png, format="PNG")
+            write_atomically(path, png.getvalue())
         except Exception as error:  # whatever it is, the figures are worth more
-            told = " ".join(str(error).split())
-            runner.logger.warning(f"no picture of {outputs[0].img_path}: {told}")
-
-    def _draw(self, sample: DetDataSample, categories: Sequence[str], path: Path) -> None:
-        objects = sample.pred_instances.cpu()
-        picture = draw_detections(sample.img_path, objects, categories, self.score_threshold)
-        png = io.BytesIO()
-        picture.save(png, format="PNG")
-        write_atomically(path, png.getvalue())
+            runner.logger.warning(f"no picture of {image}: {' '.join(str(error).split())}")
 
 
 @HOOKS.register_module()
@@ -159,27 +156,20 @@ class TransferRecord(RecordHook):
 
     def fields(self, runner: Runner) -> dict[str, Any]:
         cfg = runner.cfg
-        backbone = None
-        epochs = None
-        settings: dict[str, Any] = {}
-        if cfg.backbone_file is not None:
-            provenance = read_provenance(cfg.backbone_file)
-            epochs = provenance.epochs
-            settings = provenance.settings
-            backbone = backbone_fields(cfg.backbone_file, provenance)
+        provenance = read_provenance(cfg.backbone_file) if cfg.backbone_file else None
+        settings = provenance.settings if provenance else {}
+        fingerprints = "".join(cfg.dataset.fingerprints)
         return {
             "kind": "transfer",
             "method": cfg.method,
             "encoder": cfg.model.backbone.encoder,
-            "pretrain_epochs": epochs,
+            "pretrain_epochs": provenance.epochs if provenance else None,
             "dataset": cfg.dataset.name,
-            "dataset_fingerprint": hashlib.sha256(
-                "".join(cfg.dataset.fingerprints).encode()
-            ).hexdigest(),
+            "dataset_fingerprint": hashlib.sha256(fingerprints.encode()).hexdigest(),
             "protocol": cfg.protocol.name,
             "deviations": deviations(cfg.protocol.states, what_ran(runner)),
             "split": cfg.dataset.get("split"),
-            "backbone": backbone,
+            "backbone": backbone_fields(cfg.backbone_file, provenance) if provenance else None,
             "settings": settings,
             "setting": setting_until_version_3(cfg.method, settings),
         }
@@ -197,8 +187,7 @@ class TransferRecord(RecordHook):
         if "split" in cfg.dataset:
             artifacts["split_ids_sha256"] = cfg.dataset.split_ids_sha256
             artifacts["split_ids"] = SPLIT_IDS
-            train = cfg.train_dataloader.dataset
-            drawn = ids_file(Path(cfg.data_root) / train.get("dataset", train).ann_file)
+            drawn = ids_file(Path(cfg.data_root) / training_images(cfg).ann_file)
             write_atomically(folder / SPLIT_IDS, drawn.read_bytes())
         return {
             "deviations": (
@@ -215,8 +204,8 @@ class TransferRecord(RecordHook):
 def what_ran(runner: Runner) -> dict[str, Any]:
     """What a run did, under the names that protocols use."""
     cfg = runner.cfg
-    pipeline = cfg.train_dataloader.dataset.get("dataset", cfg.train_dataloader.dataset).pipeline
-    resize = next(step for step in pipeline if step.type in ("Resize", "RandomResize"))
+    steps = training_images(cfg).pipeline
+    resize = next(step for step in steps if step.type in ("Resize", "RandomResize"))
     return {
         "dataset": cfg.dataset.name,
         "train_images": cfg.dataset.train_images,

@@ -15,7 +15,7 @@ from functools import partial
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -206,15 +206,8 @@ def instance_ids_file(picture: Path) -> Path:
     return root / "gtFine" / split / city / (picture.name.removesuffix(PICTURE) + TRUTH)
 
 
-def with_in1d(numpy: ModuleType) -> ModuleType:
-    """NumPy as cityscapesScripts 2.3.0 wants it: with ``in1d``, which NumPy 2.4 has no more."""
-    module = ModuleType(numpy.__name__)
-    module.__dict__.update(vars(numpy))
-    module.__dict__.setdefault("in1d", lambda a, b: numpy.isin(numpy.ravel(a), b))
-    return module
-
-
-cityscapes_tool.np = with_in1d(np)  # for this tool alone
+# cityscapesScripts 2.3.0 wants ``in1d``, which NumPy 2.4 has no more; for this tool alone
+cityscapes_tool.np = SimpleNamespace(**{"in1d": lambda a, b: np.isin(np.ravel(a), b)} | vars(np))
 
 
 class Prediction(NamedTuple):
@@ -253,8 +246,8 @@ def instance_ap(
     matches: dict[str, Any] = {}
     bar = {"total": len(predictions), "desc": "cityscapesScripts", "unit": "image"}
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        found = pool.map(partial(_match, arguments=arguments), predictions.items())
-        for of_image in tqdm(found, **bar, disable=not progress, mininterval=1):
+        of_images = pool.map(partial(_match, arguments=arguments), predictions.items())
+        for of_image in tqdm(of_images, **bar, disable=not progress, mininterval=1):
             matches |= of_image
     averages = cityscapes_tool.computeAverages(
         cityscapes_tool.evaluateMatches(matches, arguments), arguments

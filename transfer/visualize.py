@@ -120,12 +120,8 @@ def side_by_side(pictures: Sequence[Sequence[Picture]], titles: Sequence[str]) -
     Args:
         pictures: by row and column; those of a row have one shape.
         titles: of the columns.
-
-    Raises:
-        ValueError: a row has not as many pictures as there are titles.
     """
-    if odd := [len(row) for row in pictures if len(row) != len(titles)]:
-        raise ValueError(f"{len(titles)} titles, but a row of {odd[0]} pictures")
+    assert all(len(row) == len(titles) for row in pictures)
     heights = [COLUMN_INCHES * row[0].shape[0] / row[0].shape[1] for row in pictures]
     above = TITLE_INCHES + LINE_INCHES * max(title.count("\n") for title in titles)
     size = (COLUMN_INCHES * len(titles), sum(heights) + above)

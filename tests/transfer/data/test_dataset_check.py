@@ -37,6 +37,15 @@ def edit(root, change):
     document = json.loads(path.read_text())
     document = change(document) or document
     path.write_text(json.dumps(document))
+    return document
+
+
+def set_of_all(chosen=lambda annotation: True, **fields):
+    def change(document):
+        for annotation in filter(chosen, document["annotations"]):
+            annotation.update(fields)
+
+    return change
 
 
 # ------------------------------------------------------------------------------------ COCO: whole
@@ -101,50 +110,41 @@ def test_missing_images_are_counted_and_the_first_five_named(coco_root):
         check(coco_root)
 
 
-def remove(key):
-    return lambda document: document.pop(key) and None
-
-
 def put(key, number, **fields):
     return lambda document: document[key][number].update(fields)
 
 
-def garble(document):
-    del document["annotations"][0]["bbox"]
-
-
-def far_away(*polygon):
+def polygon(*points):
     def change(document):
         ordinary = next(a for a in document["annotations"] if not a["iscrowd"])
-        ordinary.update(segmentation=[[1, 1, 5, 5, 9, 1], [*polygon]], id=4321)
+        ordinary.update(segmentation=[[1, 1, 5, 5, 9, 1], [*points]], id=4321)
 
     return change
+
+
+OTHER_SIZE = {"size": [64, 65], "counts": [64 * 65]}
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (remove("annotations"), r"not in COCO's format: .* and has categories, images, info"),
-        (remove("images"), r"needs the lists images"),
-        (remove("categories"), r"COCO's are called instances_"),
-        (lambda document: [1, 2], r"and has list"),
-        (lambda document: document.update(annotations=[]), r"has no annotations: there is nothing"),
-        (lambda document: document.update(images=[]), r"has no images"),
+        (lambda d: d.pop("annotations") and None, "not in COCO's format: .* has categories, images"),
+        (lambda d: d.pop("images") and None, "needs the lists images"),
+        (lambda d: [1, 2], "and has list"),
+        (lambda d: d.update(annotations=[]), "has no annotations: there is nothing"),
+        (lambda d: d.update(images=[]), "has no images"),
         (put("annotations", 1, image_id=999, id=77), r"1 of \d+ annotations belong to images .*77"),
-        (put("annotations", 1, category_id=4, id=77), r"category ids that it does not list .*77"),
-        (put("annotations", 1, bbox=[60, 0, 40, 9], id=77), r"5 pixels outside their image .*77"),
-        (
-            put("annotations", 1, segmentation={"size": [64, 65], "counts": [64 * 65]}, id=88),
-            r"side .*88",
-        ),
-        (far_away(10, 10, 20, 10, 20, 90), r"5 pixels outside .*ids 4321\)"),
-        (far_away(10, 10, 90, 10, 20, 20), r"5 pixels outside .*ids 4321\)"),
-        (far_away(10, 10, 20, -9, 20, 20), r"1 of \d+ .* 5 pixels outside .*4321\)"),
-        (garble, r"an entry lacks or garbles 'bbox'"),
-        (put("images", 1, id=1), r"uses an id of its images twice"),
-        (put("categories", 1, name="disc"), r"has the categories disc twice"),
+        (put("annotations", 1, category_id=4, id=77), "category ids that it does not list .*77"),
+        (put("annotations", 1, bbox=[60, 0, 40, 9], id=77), "5 pixels outside their image .*77"),
+        (put("annotations", 1, segmentation=OTHER_SIZE, id=88), "outside their image .*88"),
+        (polygon(10, 10, 20, 10, 20, 90), r"5 pixels outside .*ids 4321\)"),
+        (polygon(10, 10, 90, 10, 20, 20), r"5 pixels outside .*ids 4321\)"),
+        (polygon(10, 10, 20, -9, 20, 20), r"1 of \d+ .* 5 pixels outside .*4321\)"),
+        (lambda d: d["annotations"][0].pop("bbox") and None, "an entry lacks or garbles 'bbox'"),
+        (put("images", 1, id=1), "uses an id of its images twice"),
+        (put("categories", 1, name="disc"), "has the categories disc twice"),
     ],
-)  # fmt: skip
+)
 def test_a_faulty_annotation_file_is_refused_with_its_fault(coco_root, change, message):
     edit(coco_root, change)
     with pytest.raises(ValueError, match=message):
@@ -190,51 +190,41 @@ def as_mmdetection_loads(root, categories, **filter_cfg):
 def test_some_of_a_files_categories_keep_their_names(coco_root):
     """And a parent category that nothing belongs to, as Roboflow writes, does no harm."""
     parent = {"id": 0, "name": "shapes", "supercategory": "none"}
-    edit(coco_root, lambda document: document["categories"].insert(0, parent))
+    document = edit(coco_root, lambda document: document["categories"].insert(0, parent))
     for wanted in (CATEGORIES, ("square", "cross"), ("star",)):
         ordinary, crowds, other = counted(coco_root, *wanted)
         assert check(coco_root, categories=wanted).objects == Objects(ordinary, crowds, 0, 0, other)
         loaded = as_mmdetection_loads(coco_root, wanted)
-        ids = {
-            c["name"]: c["id"]
-            for c in json.loads((coco_root / ANNOTATIONS).read_text())["categories"]
-        }
+        ids = {c["name"]: c["id"] for c in document["categories"]}
         assert loaded.cat2label == {ids[name]: label for label, name in enumerate(wanted)}
         instances = [i for k in range(len(loaded)) for i in loaded.get_data_info(k)["instances"]]
         assert len(instances) == ordinary + crowds
 
 
+TOO_SMALL = r"are crowds, \d+ too small, 0 on images .* 0 of other"
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"iscrowd": 1}, r"no object to learn or to find: of N annotations N are crowds, 0 too sm"),
-        ({"iscrowd": True}, r"of N annotations N are crowds"),
-        ({"area": 0}, r"are crowds, \d+ too small, 0 on images .* 0 of other"),
-        ({"bbox": [3, 3, 0.5, 20]}, r"are crowds, \d+ too small, 0 on images .* 0 of other"),
-        ({"bbox": [-4, 3, 4, 20]}, r"are crowds, \d+ too small, 0 on images .* 0 of other"),
-        (
-            {"segmentation": []},
-            r"N of N annotations have no mask \(annotation ids 1, 2, 3, 4, 5, ",
-        ),
-        ({"segmentation": None}, r"N of N annotations have no mask"),
-        ({"ignore": 1}, r"N of N annotations say ignore, .* Say \"iscrowd\": 1 instead"),
+        ({"iscrowd": 1}, "no object to learn or to find: of N annotations N are crowds, 0 too sm"),
+        ({"iscrowd": True}, "of N annotations N are crowds"),
+        ({"area": 0}, TOO_SMALL),
+        ({"bbox": [3, 3, 0.5, 20]}, TOO_SMALL),
+        ({"bbox": [-4, 3, 4, 20]}, TOO_SMALL),
+        ({"segmentation": []}, r"N of N annotations have no mask \(annotation ids 1, 2, 3, 4, 5, "),
+        ({"segmentation": None}, "N of N annotations have no mask"),
+        ({"ignore": 1}, 'N of N annotations say ignore, .* Say "iscrowd": 1 instead'),
     ],
 )
 def test_a_set_without_an_object_of_use_is_refused(coco_root, fields, message):
-    for_all = lambda document: [a.update(fields) for a in document["annotations"]] and None  # noqa: E731
-    edit(coco_root, for_all)
-    count = len(json.loads((coco_root / ANNOTATIONS).read_text())["annotations"])
-    with pytest.raises(ValueError, match=message.replace("N ", f"{count} ")):
+    annotations = edit(coco_root, set_of_all(**fields))["annotations"]
+    with pytest.raises(ValueError, match=message.replace("N ", f"{len(annotations)} ")):
         check(coco_root)
 
 
 def test_objects_of_no_interest_need_no_mask(coco_root):
-    edit(
-        coco_root,
-        lambda d: (
-            [a.pop("segmentation") for a in d["annotations"] if a["category_id"] == 1] and None
-        ),
-    )
+    edit(coco_root, set_of_all(lambda a: a["category_id"] == 1, segmentation=None))
     first, *others = CATEGORIES
     assert check(coco_root, categories=others).objects.ordinary
     with pytest.raises(ValueError, match="have no mask"):
@@ -250,24 +240,17 @@ def test_what_the_filter_leaves_is_what_mmdetection_loads(coco_root):
             annotation.update(bbox=[1, 1, 9, 9], segmentation=[[1, 1, 10, 1, 10, 10]])
 
     edit(coco_root, change)
-    for rules in (
-        {},
-        {"min_size": 32},
-        {"filter_empty_gt": True},
-        {"filter_empty_gt": True, "min_size": 32},
-    ):
+    empty = {"filter_empty_gt": True}
+    for rules in ({}, {"min_size": 32}, empty, {**empty, "min_size": 32}):
         for wanted in (CATEGORIES, ("star",)):
             loaded = as_mmdetection_loads(coco_root, wanted, **rules)
-            assert check(coco_root, categories=wanted, filter_cfg=rules).images_left == len(loaded)
-            objects = check(coco_root, categories=wanted, filter_cfg=rules).objects
+            summary = check(coco_root, categories=wanted, filter_cfg=rules)
+            assert summary.images_left == len(loaded)
             shown = [i for k in range(len(loaded)) for i in loaded.get_data_info(k)["instances"]]
-            assert objects.ordinary == sum(not instance["ignore_flag"] for instance in shown)
+            assert summary.objects.ordinary == sum(not each["ignore_flag"] for each in shown)
 
-    def change_flags(document):
-        for annotation in document["annotations"]:
-            annotation.update(iscrowd=int(annotation["image_id"] != 3))  # of 31 pixels
-
-    edit(coco_root, change_flags)
+    edit(coco_root, set_of_all(iscrowd=1))
+    edit(coco_root, set_of_all(lambda a: a["image_id"] == 3, iscrowd=0))  # of 31 pixels
     with pytest.raises(ValueError, match=r"[1-9]\d* on images that filter_cfg leaves out"):
         check(coco_root, filter_cfg={"min_size": 32})
     assert check(coco_root, filter_cfg={"min_size": 31}).objects.ordinary

@@ -12,9 +12,7 @@ import pytest
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
-from transfer.metrics import Prediction, instance_ap
 from transfer.scenes import datasets as scenes
 from transfer.scenes import formats as scene_formats
 from transfer.scenes.__main__ import main
@@ -209,20 +207,6 @@ def test_coco_annotations_are_the_drawn_masks(coco_root, drawn):
             assert annotation["bbox"] == extent(instance.visible)
 
 
-@pytest.mark.parametrize("kind", ["bbox", "segm"])
-def test_coco_evaluation_gives_the_ground_truth_an_ap_of_1(coco_root, kind):
-    truth = COCO(str(coco_root / "annotations" / "instances_train2017.json"))
-    detections = [
-        {**annotation, "segmentation": truth.annToRLE(annotation), "score": 0.9}
-        for annotation in truth.loadAnns(truth.getAnnIds(iscrowd=False))
-    ]
-    evaluation = COCOeval(truth, truth.loadRes(detections), kind)
-    evaluation.evaluate()
-    evaluation.accumulate()
-    evaluation.summarize()
-    assert evaluation.stats[0] == pytest.approx(1.0)
-
-
 # ------------------------------------------------------------------------------ Cityscapes' format
 
 
@@ -281,26 +265,6 @@ def test_cityscapes_ids_are_the_drawn_masks(cityscapes_root):
             crowds += 1
             assert set(ids[crowd.visible]) == {CITYSCAPES_LABELS[crowd.category][1]}
     assert crowds > 0
-
-
-def test_cityscapes_evaluation_gives_the_ground_truth_an_ap_of_1(cityscapes_root):
-    by_id = {identifier: name for name, identifier in CITYSCAPES_LABELS.values()}
-    predictions, present = {}, set()
-    for path in truth_files(cityscapes_root, "instanceIds.png"):
-        if path.parts[-3] != "val":
-            continue
-        ids = np.asarray(Image.open(path))
-        predictions[path] = []
-        for value in np.unique(ids[ids > 999]).tolist():
-            mask = np.asfortranarray(ids == value, np.uint8)
-            name = by_id[value // 1000]
-            predictions[path].append(Prediction(name, 0.9, coco_mask.encode(mask)))
-            if mask.sum() >= 100:  # smaller ones do not count, by its definition
-                present.add(name)
-    scores = instance_ap(predictions)
-    assert len(present) == 5 and set(scores) == {*present, "average"}
-    for values in scores.values():
-        assert values == {"ap": pytest.approx(1.0), "ap50": pytest.approx(1.0)}
 
 
 # ---------------------------------------------------------------------------- the folder as a whole

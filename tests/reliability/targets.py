@@ -266,8 +266,8 @@ def tables(folder: Path) -> Read:
         for table in found:
             for form in FORMATS.values():
                 form(table).encode()
-            cell = table.cells.to_dict("records")[0]
-            json.dumps(trace({str(key): value for key, value in cell.items()}, records))
+            for cell in table.all_cells():
+                json.dumps(trace(cell, records))
         for problem in problems:
             str(problem).encode()
         if next(calls) % 25 == 0:

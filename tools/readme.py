@@ -19,7 +19,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,21 +45,10 @@ DRAWN_FROM = "Drawn from"  # in each picture, beside the digest of its sources
 _REGION = re.compile(r"(<!-- begin: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def footprint(file: Path) -> Figure:
-    """Peak memory against step time."""
-    return memory_against_time(json.loads(file.read_text()))
-
-
-def demo_losses(*files: Path) -> Figure:
-    """The contrastive loss of every decoder of the demo."""
-    (frames,) = losses_by_method(load_records({file.parent for file in files})[0]).values()
-    return decoder_curves(frames)
-
-
-PICTURES: dict[str, tuple[str, Callable[..., Figure]]] = {
-    "footprint_resnet50_cpu.png": ("footprint_resnet50_cpu.json", footprint),
-    "footprint_presnet50_cpu.png": ("footprint_presnet50_cpu.json", footprint),
-    "demo_losses.png": ("demo/pretrain_*/*", demo_losses),
+PICTURES = {  # what each is drawn from
+    "footprint_resnet50_cpu.png": "footprint_resnet50_cpu.json",
+    "footprint_presnet50_cpu.png": "footprint_presnet50_cpu.json",
+    "demo_losses.png": "demo/pretrain_*/*",
 }
 
 
@@ -70,24 +59,30 @@ def stale(root: Path) -> Iterator[tuple[Path, bytes]]:
         text = page.read_text()
         if (fresh := with_tables(text, measured)) != text:
             yield page, fresh.encode()
-    for name, (sources, draw) in PICTURES.items():
+    for name, sources in PICTURES.items():
         files = sorted(measured.glob(sources))
         digest = hashlib.sha256()
         for file in files:
             digest.update(f"{file.relative_to(measured).as_posix()}\n".encode())
             digest.update(hashlib.sha256(file.read_bytes()).digest())
-        if drawn_from(measured / name) != digest.hexdigest():
+        if not (measured / name).is_file() or drawn_from(measured / name) != digest.hexdigest():
             png, said = io.BytesIO(), {DRAWN_FROM: digest.hexdigest()}
-            draw(*files).savefig(png, format="png", dpi=110, metadata=said)
+            drawn(files).savefig(png, format="png", dpi=110, metadata=said)
             yield measured / name, png.getvalue()
 
 
 def drawn_from(picture: Path) -> str | None:
     """The digest that a picture carries; its pixels change with matplotlib's version."""
-    if not picture.is_file():
-        return None
-    with Image.open(picture, formats=("PNG",)) as image:
+    with Image.open(io.BytesIO(picture.read_bytes()), formats=("PNG",)) as image:
         return image.info.get(DRAWN_FROM)
+
+
+def drawn(files: Sequence[Path]) -> Figure:
+    """Peak memory against time of a footprint, or the loss curves of runs."""
+    if len(files) == 1:
+        return memory_against_time(json.loads(files[0].read_text()))
+    (frames,) = losses_by_method(load_records({file.parent for file in files})[0]).values()
+    return decoder_curves(frames)
 
 
 def with_tables(text: str, measured: Path) -> str:
@@ -153,10 +148,9 @@ def take(runs: Path, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     for source, record in records.items():
         losses = {name: file for name, file in record.artifacts.items() if name == "losses"}
-        backbone = record.backbone
-        if backbone:  # its folder and name: where those lie belongs to the machine
-            weights = Path(backbone["path"] or "").parts[-2:]
-            backbone = backbone | {"path": "/".join(weights)}
+        backbone = record.backbone  # its path without what belongs to the machine
+        if backbone:
+            backbone = backbone | {"path": "/".join(Path(backbone["path"] or "").parts[-2:])}
         config = record.config.removeprefix(f"{ROOT}/")
         kept = dataclasses.replace(record, config=config, artifacts=losses, backbone=backbone)
         kept.write(folder / source.name)
@@ -166,9 +160,7 @@ def take(runs: Path, folder: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
     """The command; ``arguments`` are those after the program's name."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing")
     parser.add_argument("--take", nargs=2, metavar=("NAME", "RUNS"), help="demo or learning")
     args = parser.parse_args(arguments)

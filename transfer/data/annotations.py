@@ -150,16 +150,8 @@ def _check_entries(path: Path, kind: str, entries: list[Any], checks: "Checks") 
         raise ValueError(f"{path} uses an id of its {kind} twice. Write it anew.")
 
 
-def _is_id(value: object) -> bool:
-    return type(value) is int and abs(value) < 2**63
-
-
 def _is_side(value: object) -> bool:
     return type(value) is int and 0 < value <= MAX_SIDE
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and value.isprintable() and value != ""
 
 
 def _is_inside(name: object) -> bool:
@@ -188,14 +180,6 @@ def _is_box(value: Any) -> bool:
     return _are_numbers(value) and len(value) == 4 and value[2] >= 0 and value[3] >= 0
 
 
-def _is_area(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value <= MAX_SIDE**2
-
-
-def _is_flag(value: object) -> bool:
-    return value is None or value in (0, 1)
-
-
 def _is_mask(value: Any) -> bool:
     if isinstance(value, dict):
         size = value.get("size")
@@ -210,7 +194,7 @@ def _is_mask(value: Any) -> bool:
 
 
 Checks = dict[str, tuple[Callable[[Any], bool], str]]
-ID = (_is_id, "a whole number of 64 bits")
+ID = (lambda value: type(value) is int and abs(value) < 2**63, "a whole number of 64 bits")
 SIDE = (_is_side, f"1 to {MAX_SIDE} pixels")
 CHECKS: dict[str, Checks] = {
     "images": {
@@ -224,11 +208,20 @@ CHECKS: dict[str, Checks] = {
         "image_id": ID,
         "category_id": ID,
         "bbox": (_is_box, "x, y, width and height in pixels, none of the last two negative"),
-        "area": (_is_area, "a number of pixels"),
-        "iscrowd": (_is_flag, "0 or 1"),
+        "area": (
+            lambda value: type(value) in (int, float) and 0 <= value <= MAX_SIDE**2,
+            "a number of pixels",
+        ),
+        "iscrowd": (lambda value: value is None or value in (0, 1), "0 or 1"),
         "segmentation": (_is_mask, "polygons of 2 or more points, or run lengths that fill 'size'"),
     },
-    "categories": {"id": ID, "name": (_is_name, "a printable name")},
+    "categories": {
+        "id": ID,
+        "name": (
+            lambda value: isinstance(value, str) and value.isprintable() and value != "",
+            "a printable name",
+        ),
+    },
 }
 
 

@@ -31,8 +31,8 @@ def test_an_unknown_measurement_is_refused_with_those_that_there_are(arguments, 
 
 def test_every_module_of_a_measurement_is_listed():
     tools = Path(measure.__file__).parent
-    with_a_main = {file.stem for file in tools.glob("*.py") if "\ndef main(" in file.read_text()}
-    assert with_a_main - {"__main__"} == set(measure.MEASUREMENTS)
+    found = {file.stem for file in tools.glob("*.py") if "\ndef measure(" in file.read_text()}
+    assert found == set(measure.MEASUREMENTS)
 
 
 def test_what_is_run_on_which_machine():
@@ -44,6 +44,7 @@ def test_what_is_run_on_which_machine():
     assert on_cpu == ["--batch-size", "64", "--measure-batch-size", "8"]
 
 
+@pytest.mark.slow
 def test_the_footprint_is_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(measure_footprint, "settings", lambda cuda: [["--batch-size", "8"]])
     file = tmp_path / "out" / "measured.json"
@@ -63,3 +64,9 @@ def test_a_run_that_fails_is_named(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match=r"this run failed.*false -m pretrain\.footprint"):
         measure.main(["footprint", "--json", str(tmp_path / "x.json")])
     assert not (tmp_path / "x.json").exists()
+
+
+def test_an_argument_that_a_measurement_does_not_know_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        measure.main(["tables", "--json", "x.json", "--speed", "3"])
+    assert "unrecognized arguments: --speed 3" in capsys.readouterr().err

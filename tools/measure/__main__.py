@@ -1,14 +1,20 @@
 """One measurement of this project, repeated on this machine.
 
 usage: python tools/measure.py NAME --json FILE [ARGUMENTS OF THE MEASUREMENT]
-Each is a module beside this one, NAME.py, with a ``main`` that takes the arguments behind
-the name; ``python tools/measure.py NAME --help`` lists them.
+Each is a module beside this one, NAME.py: ``add_arguments`` says what it takes, ``measure`` returns
+what it found. ``python tools/measure.py NAME --help`` lists its arguments.
 """
 
 import argparse
 import importlib
+import json
+import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from results.record.environment import package_versions, processor
 
 MEASUREMENTS = {
     "footprint": "memory, work and time of a step of every method (Tables 6 and 7)",
@@ -20,7 +26,7 @@ MEASUREMENTS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Hand what follows the measurement's name to its module."""
+    """Run a measurement and write its report: the command, what was found, machine, versions."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(
         prog="python tools/measure.py",
@@ -29,8 +35,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         epilog="; ".join(f"{name}: {what}" for name, what in MEASUREMENTS.items()),
     )
     parser.add_argument("name", metavar="NAME", choices=MEASUREMENTS, help=", ".join(MEASUREMENTS))
-    args = parser.parse_args(given[:1])
-    importlib.import_module(f"tools.measure.{args.name}").main(given[1:])
+    name = parser.parse_args(given[:1]).name
+    module = importlib.import_module(f"tools.measure.{name}")
+    about = (module.__doc__ or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(prog=f"python tools/measure.py {name}", description=about)
+    parser.add_argument("--json", type=Path, required=True, help="the report")
+    module.add_arguments(parser)
+    args, others = parser.parse_known_args(given[1:])
+    if others and not getattr(module, "PASSES_OTHERS_ON", False):
+        parser.error(f"unrecognized arguments: {shlex.join(others)}")
+    args.others = others
+    report: dict[str, Any] = {
+        "command": shlex.join(["python", "tools/measure.py", *given]),
+        "machine": processor(),
+        "versions": package_versions(),
+    }
+    found: dict[str, Any] = module.measure(args)
+    for part in ("machine", "versions"):
+        report[part].update(found.pop(part, {}))
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    args.json.write_text(json.dumps(report | found, indent=2) + "\n")
+    print(f"wrote {args.json}")
 
 
 if __name__ == "__main__":

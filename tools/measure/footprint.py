@@ -42,33 +42,23 @@ def footprint(arguments: Sequence[str]) -> dict[str, Any]:
     return report
 
 
-def main(arguments: Sequence[str]) -> None:
-    """The measurement; ``arguments`` are those after its name."""
-    parser = argparse.ArgumentParser(
-        prog="python tools/measure.py footprint",
-        description=(__doc__ or "").partition("\n")[0],
-        epilog="All other arguments go to every run of python -m pretrain.footprint.",
-    )
-    parser.add_argument("--json", type=Path, required=True, help="all reports")
+PASSES_OTHERS_ON = True  # to every run of python -m pretrain.footprint
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of this measurement."""
     parser.add_argument("--encoders", nargs="+", default=ENCODERS, metavar="ENCODER")
-    args, others = parser.parse_known_args(arguments)
+    parser.epilog = "All other arguments go to every run of python -m pretrain.footprint."
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """The reports of all runs."""
     reports = []
     for encoder in args.encoders:
         for setting in settings(torch.cuda.is_available()):
             try:
-                reports.append(footprint(["--encoder", encoder, *setting, *others]))
+                reports.append(footprint(["--encoder", encoder, *setting, *args.others]))
             except subprocess.CalledProcessError as error:
                 sys.exit(f"error: this run failed, see above: {shlex.join(error.cmd)}")
-    result = {
-        "command": shlex.join(["python", "tools/measure.py", "footprint", *arguments]),
-        "machine": reports[0]["machine"],
-        "versions": reports[0]["versions"],
-        "reports": reports,
-    }
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"wrote {args.json}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    first = reports[0]
+    return {"machine": first["machine"], "versions": first["versions"], "reports": reports}

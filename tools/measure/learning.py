@@ -6,7 +6,6 @@ A measurement that was broken off continues where it was.
 
 import argparse
 import csv
-import json
 import shlex
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from typing import Any
 
 import torch
 
-from results.record.environment import package_versions, processor
 from results.record.run_record import FILE_NAME, RunRecord
 from tools.setup.machine import ROOT
 
@@ -66,12 +64,8 @@ def read_out(name: str, weights: Sequence[str | Path], args: argparse.Namespace)
     return dict(RunRecord.read(folder / FILE_NAME).metrics)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """The measurement; ``arguments`` are those after its name."""
-    parser = argparse.ArgumentParser(
-        prog="python tools/measure.py learning", description=(__doc__ or "").partition("\n")[0]
-    )
-    parser.add_argument("--json", type=Path, required=True, help="the report")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of this measurement."""
     parser.add_argument(
         "--images", type=Path, default=Path("data/cifar10"), help="holds train/CLASS and val/CLASS"
     )
@@ -83,7 +77,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/learning"))
     parser.add_argument("--cfg-options", nargs="*", default=[], help="more of pretraining's")
-    args = parser.parse_args(arguments)
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Losses, seconds and accuracies of every method."""
     args.images, args.work_dir = args.images.resolve(), args.work_dir.resolve()
     found = {"random": {"readout": read_out("random", ["--random", args.encoder], args)}}
     for method in METHODS:
@@ -93,19 +90,5 @@ def main(arguments: Sequence[str]) -> None:
     for name, result in found.items():
         print(f"{name:8}", ", ".join(f"{k} {v:.2f}" for k, v in result["readout"].items()))
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    report = {
-        "command": shlex.join(["python", "tools/measure.py", "learning", *arguments]),
-        "encoder": args.encoder,
-        "epochs": args.epochs,
-        "batch_size": args.batch_size,
-        "methods": found,
-        "machine": {**processor(), "gpu": gpu},
-        "versions": package_versions(),
-    }
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(report, indent=2) + "\n")
-    print(f"wrote {args.json}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    told = {"encoder": args.encoder, "epochs": args.epochs, "batch_size": args.batch_size}
+    return {**told, "methods": found, "machine": {"gpu": gpu}}

@@ -5,15 +5,13 @@ The records are made up: every row of Tables 1 to 5 and 7, over many seeds.
 
 import argparse
 import json
-import shlex
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from results.record.environment import package_versions, processor
 from results.record.run_record import Backbone, Kind, RunRecord
 from results.report.report import render_report
 from results.tables.every_table import all_tables
@@ -79,7 +77,7 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
     return result, round(time.process_time() - start, 2)
 
 
-def measure(records: int) -> dict[str, Any]:
+def seconds_for(records: int) -> dict[str, Any]:
     """Seconds of each part for so many records."""
     with tempfile.TemporaryDirectory() as folder:
         for number, one in enumerate(islice(made_up(), records)):
@@ -97,20 +95,15 @@ def measure(records: int) -> dict[str, Any]:
     return {**found, "tables": len(tables), **parts, "to_all_tables_s": total, "report_s": report}
 
 
-def main(arguments: Sequence[str]) -> None:
-    """The measurement; ``arguments`` are those after its name."""
-    parser = argparse.ArgumentParser(
-        prog="python tools/measure.py tables", description=(__doc__ or "").partition("\n")[0]
-    )
-    parser.add_argument("--json", type=Path, required=True)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of this measurement."""
     parser.add_argument("--records", type=int, nargs="+", default=[2500, 5000, 10000])
-    args = parser.parse_args(arguments)
-    measure(100)  # what is done once: imports, fonts
-    sizes = [measure(records) for records in args.records]
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Seconds for each number of records."""
+    seconds_for(100)  # what is done once: imports, fonts
+    sizes = [seconds_for(records) for records in args.records]
     for size in sizes:
         print(", ".join(f"{name}: {value}" for name, value in size.items()), flush=True)
-    command = shlex.join(["python", "tools/measure.py", "tables", *arguments])
-    result: dict[str, Any] = {"command": command, "machine": processor()}
-    result |= {"versions": package_versions(), "sizes": sizes}
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(result, indent=2) + "\n")
+    return {"sizes": sizes}

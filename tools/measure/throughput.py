@@ -15,13 +15,12 @@ two views, ours once for both together. On a CPU one thread, seconds of its proc
 """
 
 import argparse
-import json
 import os
-import shlex
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from pretrain.images.image_lists import list_images
-from results.record.environment import git_commit, package_versions, processor
+from results.record.environment import git_commit, processor
 from tools.measure import throughput_steps
 from tools.measure.throughput_loaders import LOADERS
 
@@ -126,14 +125,9 @@ def text(title: str, table: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """The measurement; ``arguments`` are those after its name."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of this measurement."""
     cores = int(processor()["cores"])
-    parser = argparse.ArgumentParser(
-        prog="python tools/measure.py throughput",
-        description=(__doc__ or "").partition("\n")[0],
-    )
-    parser.add_argument("--json", type=Path, required=True, help="the report")
     parser.add_argument("--images", type=Path, help="folder of JPEGs; drawn ones without it")
     parser.add_argument("--size", type=int, default=224, help="side of a view, in pixels")
     parser.add_argument("--repeats", type=int, default=7, help="rounds of loading")
@@ -142,7 +136,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--batch-size", type=int, help="photographs a step; 8 on a CPU, else 128")
     parser.add_argument("--step-size", type=int, default=224, help="side of a step's views")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
-    args = parser.parse_args(arguments)
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Rates of all competitors, of loading and of a step."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     batch_size = args.batch_size or (128 if device.type == "cuda" else 8)
 
@@ -154,7 +151,7 @@ def main(arguments: Sequence[str]) -> None:
             images = len(list_images(root)[0])
             datasets = {name: loader(root, args.size) for name, loader in LOADERS.items()}
         except (FileNotFoundError, ImportError) as error:
-            parser.error(str(error))
+            sys.exit(f"error: {error}")
         loading = {
             "per_core": summary(per_core(datasets, args.repeats), "lightly"),
             "all_cores": summary(all_cores(datasets, args.repeats, args.workers), "lightly"),
@@ -169,31 +166,22 @@ def main(arguments: Sequence[str]) -> None:
         clock = time.perf_counter if device.type == "cuda" else time.process_time
         step = summary(rounds(work, args.steps, clock), "lightly")
         print(text(f"a SimCLR step of {batch_size} photographs, {args.precision}", step))
-    machine: dict[str, Any] = dict(processor())
-    machine["load_average"] = [round(load, 2) for load in os.getloadavg()]
-    machine["environment"] = {k: v for k, v in os.environ.items() if k.startswith(TUNING)}
+    machine: dict[str, Any] = {
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+        "environment": {k: v for k, v in os.environ.items() if k.startswith(TUNING)},
+    }
     if device.type == "cuda":
         machine["gpu"] = torch.cuda.get_device_name()
-    report: dict[str, Any] = {
-        "command": shlex.join(["python", "tools/measure.py", "throughput", *arguments]),
+    settings = {"precision": args.precision, "repeats": args.steps, "competitors": step}
+    return {
         "images": images,
         "drawn": args.images is None,
         "size": args.size,
         "repeats": args.repeats,
         "workers": args.workers,
         "loading": loading,
-        "step": {
-            "batch_size": batch_size,
-            "size": args.step_size,
-            "precision": args.precision,
-            "repeats": args.steps,
-            "competitors": step,
-        }
-        if step
-        else None,
+        "step": {"batch_size": batch_size, "size": args.step_size, **settings} if step else None,
         "machine": machine,
-        "versions": {**package_versions(), "lightly": metadata.version("lightly")},
+        "versions": {"lightly": metadata.version("lightly")},
         "git_commit": git_commit(),
     }
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(report, indent=2) + "\n")

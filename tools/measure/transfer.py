@@ -7,12 +7,11 @@ mmdetection's 1x configs do.
 
 import argparse
 import json
-import shlex
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from torch import nn
 from pretrain.backbone_file import Provenance, write_backbone
 from pretrain.costs.peak_memory import MIB, PeakMemory
 from pretrain.encoders import Encoder, build_encoder
-from results.record.environment import package_versions, processor
 from tools.setup.machine import ROOT
 from transfer.scenes.datasets import write_coco
 
@@ -107,7 +105,7 @@ def peak_mib(work: Callable[[], Any], device: torch.device) -> float:
     return memory.peak_bytes / MIB
 
 
-def measure(
+def medians(
     models: dict[str, Any], data: list[dict[str, Any]], repeats: int, device: torch.device
 ) -> dict[str, dict[str, Any]]:
     """Medians over ``repeats`` rounds after one that is not counted, the models in turn."""
@@ -141,17 +139,16 @@ def measure(
     }
 
 
-def main(arguments: Sequence[str]) -> None:
-    """The measurement; ``arguments`` are those after its name."""
-    parser = argparse.ArgumentParser(
-        prog="python tools/measure.py transfer", description=(__doc__ or "").partition("\n")[0]
-    )
-    parser.add_argument("--json", type=Path, required=True, help="the report")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Of this measurement."""
     parser.add_argument("--data-root", type=Path, help="COCO's layout; drawn scenes by default")
     parser.add_argument("--batch-size", type=int, default=2, help="images of an iteration")
     parser.add_argument("--scale", type=int, nargs=2, help="long and short side; the config's")
     parser.add_argument("--repeats", type=int, default=5)
-    args = parser.parse_args(arguments)
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Seconds and memory of every detector, and ours over mmdetection's."""
     register_all_modules()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cfg = Config.fromfile(CONFIG)
@@ -168,7 +165,7 @@ def main(arguments: Sequence[str]) -> None:
             cfg.train_dataloader.dataset.metainfo = {"classes": names}
         data = batches(cfg, root, args.batch_size, 2)
         models = detectors(cfg, Path(folder), device)
-        found = measure(models, data, args.repeats, device)
+        found = medians(models, data, args.repeats, device)
     rival = found["frozen"]
     ratios = {
         key: round(found["ours"][key] / rival[key], 4)
@@ -180,25 +177,16 @@ def main(arguments: Sequence[str]) -> None:
             f"iteration{row['peak_memory_mib']:9.0f} MiB peak"
         )
     print("ours over mmdetection's frozen: " + ", ".join(f"{k} {v:.3f}" for k, v in ratios.items()))
-    report = {
-        "command": shlex.join(["python", "tools/measure.py", "transfer", *arguments]),
+    return {
         "batch_size": args.batch_size,
         "scale": args.scale or [1333, 800],
         "detectors": found,
         "ours_over_frozen": ratios,
-        "machine": {**processor(), "threads": torch.get_num_threads(), "device": str(device)},
-        "versions": package_versions(),
+        "machine": {"threads": torch.get_num_threads(), "device": str(device)},
     }
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(report, indent=2) + "\n")
-    print(f"wrote {args.json}")
 
 
 def _categories(root: Path) -> list[dict[str, Any]]:
     document = json.loads((root / "annotations/instances_train2017.json").read_bytes())
     categories: list[dict[str, Any]] = document["categories"]
     return categories
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

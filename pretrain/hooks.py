@@ -17,13 +17,13 @@ from pretrain.engine.recording import RecordHook, backbone_fields
 from pretrain.engine.run_folder import BACKBONE, LOSSES
 from pretrain.engine.same_config import config_hash
 from pretrain.engine.train_loop import model_of
+from pretrain.methods import setting_of, settings_of
+from pretrain.step.schedule import learning_rate
 from results.record.environment import git_commit
 from results.record.files import write_atomically
-from results.record.migration import setting_until_version_3
 from results.record.protocol import deviations
 
 ROW = re.compile(r"[0-9]{1,18}(,-?[0-9]+(\.[0-9]+)?)+")  # of LOSSES
-SETTINGS = ("units", "decoder", "temperature", "sharing")  # what Tables 4 and 5 vary
 
 
 @HOOKS.register_module()
@@ -121,7 +121,7 @@ class PretrainRecord(RecordHook):
             "split": None,
             "backbone": None,
             "settings": provenance.settings,
-            "setting": setting_until_version_3(cfg.method, provenance.settings),
+            "setting": setting_of(cfg.method, provenance.settings),
         }
 
     def outcome(self, runner: Runner) -> dict[str, Any]:
@@ -139,7 +139,11 @@ class PretrainRecord(RecordHook):
     def _provenance(self, runner: Runner, epochs: int) -> Provenance:
         cfg = runner.cfg
         dataset = runner.train_dataloader.dataset
-        did = found(cfg, dataset.name, len(dataset), epochs)
+        did = stated_values(cfg) | {
+            "dataset": dataset.name,
+            "images": len(dataset),
+            "epochs": epochs,
+        }
         return Provenance(
             method=cfg.method,
             encoder=cfg.model.encoder,
@@ -152,20 +156,16 @@ class PretrainRecord(RecordHook):
             seed=runner.seed,
             mean=tuple(cfg.model.data_preprocessor.mean),
             std=tuple(cfg.model.data_preprocessor.std),
-            settings={name: did[name] for name in SETTINGS},
+            settings=settings_of(cfg.model),
         )
 
 
-def found(cfg: Config, dataset: str, images: int, epochs: int) -> dict[str, Any]:
-    """What a pretraining did, under the names that protocols use."""
+def stated_values(cfg: Config) -> dict[str, Any]:
+    """What the config of a pretraining says, under the names that protocols use."""
     return {
-        "dataset": dataset,
-        "images": images,
-        "epochs": epochs,
+        "epochs": cfg.epochs,
         "global_batch_size": cfg.global_batch_size,
-        "lr": round(float(cfg.optim_wrapper.optimizer.lr), 9),
-        "units": cfg.model.units,
-        "decoder": dict(cfg.model.decoder),
-        "temperature": cfg.model.loss.get("temperature"),
-        "sharing": dict(cfg.model.sharing) if cfg.model.get("sharing") else None,
+        "lr": round(learning_rate(cfg.base_lr, cfg.global_batch_size), 9),
+        **settings_of(cfg.model),
+        "loss": cfg.model.loss["type"],
     }

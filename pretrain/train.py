@@ -11,12 +11,14 @@ from mmengine.config import Config
 from pretrain.encoders import build_encoder
 from pretrain.engine.documented_names import COMMON, SEED, Name, check, together
 from pretrain.engine.launch import main, per_process
+from pretrain.engine.stated_protocol import state
+from pretrain.hooks import stated_values
 from pretrain.images.image_lists import ImageList
+from pretrain.methods import complete
 from pretrain.step.precision import check_precision
-from pretrain.step.schedule import schedule
-from pretrain.units import LAYOUTS, build_units
+from pretrain.step.schedule import learning_rate, schedule
+from pretrain.units import build_units
 
-METHODS = ("simclr", "gim", "loco")
 NAMES = {
     **COMMON,
     "method": Name("a text"),
@@ -56,7 +58,7 @@ def prepare(cfg: Config, world_size: int) -> None:
         lambda: setattr(cfg, "param_scheduler", schedule(cfg.epochs, cfg.warmup_epochs)),
         lambda: prepare_precision(cfg),
     )
-    lr = cfg.base_lr * cfg.global_batch_size / 256
+    lr = learning_rate(cfg.base_lr, cfg.global_batch_size)
     cfg.optim_wrapper.optimizer.lr = lr
     print(f"learning rate {cfg.base_lr} x {cfg.global_batch_size} / 256 = {lr:g}", flush=True)
     cfg.train_cfg.max_epochs = cfg.epochs
@@ -65,19 +67,18 @@ def prepare(cfg: Config, world_size: int) -> None:
 
 
 def prepare_method(cfg: Config) -> None:
-    """Give the model the layout of its method's units, where it has none of its own.
+    """Complete the model with what its method is, and say what the protocol states.
 
     Raises:
-        ValueError: a method that no record names, or a layout that does not fit the encoder.
+        ValueError: an unknown method, or a layout that does not fit the encoder.
     """
-    if cfg.method not in METHODS:
-        way = f"; for this layout set method=... of these and model.units={cfg.method}"
-        raise ValueError(
-            f"unknown method {cfg.method!r}; the methods are: {', '.join(METHODS)}"
-            + (way if cfg.method in LAYOUTS else "")
-        )
-    cfg.model.setdefault("units", cfg.method)
-    cfg.protocol.states.setdefault("units", cfg.method)
+
+    def values(base: Config) -> dict[str, Any]:
+        complete(base.model, cfg.method)
+        return stated_values(base)
+
+    complete(cfg.model, cfg.method)
+    state(cfg, values)
     build_units(cfg.model.units, build_encoder(cfg.model.encoder))
 
 

@@ -20,8 +20,8 @@ from pretrain.engine.recording import RecordHook, backbone_fields
 from pretrain.engine.run_folder import DETECTOR
 from pretrain.engine.same_config import config_text
 from pretrain.engine.train_loop import model_of
+from pretrain.methods import setting_of
 from results.record.files import write_atomically
-from results.record.migration import setting_until_version_3
 from results.record.plain_json import MAX_ENTRIES
 from results.record.protocol import deviations, incomplete
 from transfer.backbones import TransferBackbone
@@ -171,7 +171,7 @@ class TransferRecord(RecordHook):
             "split": cfg.dataset.get("split"),
             "backbone": backbone_fields(cfg.backbone_file, provenance) if provenance else None,
             "settings": settings,
-            "setting": setting_until_version_3(cfg.method, settings),
+            "setting": setting_of(cfg.method, settings),
         }
 
     def outcome(self, runner: Runner) -> dict[str, Any]:

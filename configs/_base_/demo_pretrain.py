@@ -10,7 +10,8 @@ base_lr = 4.0  # tuned on the drawn scenes; section 5.1 has 0.3 for ImageNet
 
 protocol = dict(
     name="demo_pretrain",
-    states=dict(_delete_=True, dataset="scenes_coco", images=400, epochs=25, global_batch_size=32),
+    states=dict(_delete_=True, dataset="scenes_coco", images=400),
+    open=("lr", "decoder", "loss", "temperature", "sharing"),
 )
 
 model = dict(encoder="resnet_tiny")

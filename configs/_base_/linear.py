@@ -38,20 +38,7 @@ seed = 0
 
 protocol = dict(
     name="linear",
-    states=dict(
-        dataset="imagenet1k",
-        train_images=1281167,
-        val_images=50000,
-        classes=1000,
-        epochs=100,
-        milestones="30, 60, 90",
-        global_batch_size=256,
-        lr=30.0,
-        momentum=0.0,
-        weight_decay=0.0,
-        train_transform="random resized crop of 224 and flip",
-        test_transform="centre crop of 224 from 256",
-    ),
+    states=dict(dataset="imagenet1k", train_images=1281167, val_images=50000, classes=1000),
 )
 
 model = dict(type="LinearClassifiers", data_preprocessor=dict(type="FrozenEncoder"))

@@ -7,5 +7,5 @@ with drops at 30, 60 and 90; the results of this one stand in a table of their o
 _base_ = ["./linear.py"]
 
 milestones = [60, 80]
-protocol = dict(name="linear_moco", states=dict(milestones="60, 80", momentum=0.9))
+protocol = dict(name="linear_moco")
 optim_wrapper = dict(optimizer=dict(momentum=0.9))

@@ -33,23 +33,14 @@ seed = 0
 
 protocol = dict(
     name="pretrain",
-    states=dict(
-        dataset="imagenet1k",
-        images=1281167,
-        epochs=(100, 800),
-        global_batch_size=4096,
-        lr=4.8,
-        decoder=dict(conv_blocks=1, mlp_layers=2, out_dim=128),
-        temperature=0.1,
-        sharing=None,
-    ),
+    states=dict(dataset="imagenet1k", images=1281167, epochs=(100, 800)),
 )
 
 model = dict(
     type="LocalContrastive",
     encoder="resnet50",
-    decoder=dict(conv_blocks=1, mlp_layers=2, out_dim=128),  # section 5.4
-    loss=dict(type="InfoNCE", temperature=0.1),  # SimCLR
+    decoder=dict(),  # what a config changes of its method's own, see pretrain/methods.py
+    loss=dict(),  # the same
     data_preprocessor=dict(
         type="TwoViewPreprocessor", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
     ),

@@ -12,9 +12,8 @@ base_lr = 1.0  # for 256 images; appendix B.9 tries 0.5 to 1.5
 
 protocol = dict(
     name="pretrain_cifar10",
-    states=dict(
-        _delete_=True, dataset="cifar10", images=50000, global_batch_size=512, temperature=0.5
-    ),
+    states=dict(_delete_=True, dataset="cifar10", images=50000),
+    open=("epochs", "lr", "decoder", "sharing"),
 )
 
 model = dict(encoder="resnet50_small_images", loss=dict(temperature=0.5))  # appendix B.9

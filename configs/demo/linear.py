@@ -21,9 +21,8 @@ protocol = dict(
         train_images=1558,
         val_images=230,
         classes=5,
-        epochs=10,
-        global_batch_size=256,
     ),
+    open=("milestones", "lr", "momentum", "weight_decay", "train_transform", "test_transform"),
 )
 train_dataloader = dict(num_workers=0)
 val_dataloader = dict(num_workers=0)

@@ -6,4 +6,3 @@ bash tools/pretrain.sh configs/demo/pretrain_simclr.py --work-dir demo_out/runs/
 _base_ = ["../_base_/demo_pretrain.py"]
 
 method = "simclr"
-model = dict(decoder=dict(conv_blocks=0))

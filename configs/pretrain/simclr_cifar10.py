@@ -7,4 +7,3 @@ Cost: not measured.
 _base_ = ["../_base_/pretrain_cifar10.py"]
 
 method = "simclr"
-model = dict(decoder=dict(conv_blocks=0))  # section 5.4

@@ -8,5 +8,4 @@ _base_ = ["../_base_/pretrain.py"]
 
 method = "simclr"
 epochs = 100  # Table 7
-model = dict(encoder="presnet50", decoder=dict(conv_blocks=0))
-protocol = dict(states=dict(decoder=dict(conv_blocks=0)))  # section 5.4
+model = dict(encoder="presnet50")

@@ -8,5 +8,3 @@ Gives the backbone of Table 1 and of the 800-epoch block of Tables 2 and 3; with
 _base_ = ["../_base_/pretrain.py"]
 
 method = "simclr"
-model = dict(decoder=dict(conv_blocks=0))
-protocol = dict(states=dict(decoder=dict(conv_blocks=0)))  # section 5.4

@@ -8,5 +8,4 @@ Gives the backbone of Table 1 and of the Sh-50 row in the 800-epoch block of Tab
 _base_ = ["../_base_/pretrain.py"]
 
 method = "simclr"
-model = dict(encoder="shufflenetv2_50", decoder=dict(conv_blocks=0))
-protocol = dict(states=dict(decoder=dict(conv_blocks=0)))  # section 5.4
+model = dict(encoder="shufflenetv2_50")

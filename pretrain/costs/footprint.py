@@ -21,7 +21,7 @@ from pretrain.costs.footprint_plot import memory_against_time
 from pretrain.costs.footprint_table import table
 from pretrain.costs.stage_costs import stage_costs
 from pretrain.costs.step_cost import (
-    METHODS,
+    STEPS,
     Workload,
     best_recomputation,
     count_step,
@@ -75,10 +75,10 @@ def method_report(
         recompute: stages that are recomputed, whatever the budget, instead of the best set.
     """
     begun = time.monotonic()
-    simclr = count_step(work, METHODS["simclr"])
+    simclr = count_step(work, STEPS["simclr"])
     report: dict[str, dict[str, Any]] = {}
-    for place, (name, method) in enumerate(METHODS.items(), start=1):
-        words = f"{work.encoder}: counting {name} (method {place} of {len(METHODS)})"
+    for place, (name, method) in enumerate(STEPS.items(), start=1):
+        words = f"{work.encoder}: counting {name} (method {place} of {len(STEPS)})"
         progress(words, begun)
         if method.recomputes and not recompute:
             count = best_recomputation(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -22,36 +23,33 @@ from pretrain.encoders import build_encoder, run_block
 from pretrain.local_backward import OnReady
 from pretrain.local_data_parallel import LocalDistributed
 from pretrain.losses import Batch
+from pretrain.methods import complete
 from pretrain.model import LocalContrastive
-
-LOSS = {"type": "InfoNCE", "temperature": 0.1}
 
 
 @dataclass(frozen=True)
-class Method:
+class Step:
     """How a step is taken.
 
     Attributes:
-        units: a name in :data:`pretrain.units.LAYOUTS`.
-        conv_blocks: of every decoder (section 5.4).
+        method: a name in :data:`pretrain.methods.METHODS`.
         recomputes: whether stages may be recomputed.
         naive: every unit runs its own forward pass, and one backward pass takes the summed losses.
     """
 
-    units: str
-    conv_blocks: int
+    method: str
     recomputes: bool = False
     naive: bool = False
 
 
-METHODS = {
-    "simclr": Method("simclr", 0),
-    "simclr_checkpoint": Method("simclr", 0, recomputes=True),
-    "gim": Method("gim", 1),
-    "gim_recompute": Method("gim", 1, recomputes=True),
-    "loco": Method("loco", 1),
-    "loco_recompute": Method("loco", 1, recomputes=True),
-    "loco_naive": Method("loco", 1, naive=True),
+STEPS = {
+    "simclr": Step("simclr"),
+    "simclr_checkpoint": Step("simclr", recomputes=True),
+    "gim": Step("gim"),
+    "gim_recompute": Step("gim", recomputes=True),
+    "loco": Step("loco"),
+    "loco_recompute": Step("loco", recomputes=True),
+    "loco_naive": Step("loco", naive=True),
 }
 
 
@@ -86,18 +84,17 @@ class Workload:
         """Images on one process."""
         return self.batch_size // self.world_size
 
-    def model(self, method: Method, recompute: Sequence[str] = ()) -> LocalContrastive:
-        """A model of the method, in training mode."""
+    def model(self, step: Step, recompute: Sequence[str] = ()) -> LocalContrastive:
+        """A model of the step's method, in training mode."""
         # Images come as the encoder takes them; the preprocessor is never asked.
-        return LocalContrastive(
-            self.encoder, method.units, {"conv_blocks": method.conv_blocks}, LOSS,
-            data_preprocessor={"type": "BaseDataPreprocessor"}, recompute=recompute,
-        ).train()  # fmt: skip
+        arguments: dict[str, Any] = {"data_preprocessor": {"type": "BaseDataPreprocessor"}}
+        complete(arguments, step.method)
+        return LocalContrastive(self.encoder, recompute=recompute, **arguments).train()
 
 
 def take_step(
     model: LocalContrastive,
-    method: Method,
+    step: Step,
     images: Tensor,
     precision: str,
     on_ready: OnReady = lambda parameters: None,
@@ -105,7 +102,7 @@ def take_step(
     """Leave the gradients of one batch, (2N, 3, H, W), in ``.grad``."""
     bf16 = precision == "bfloat16"
     with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
-        if not method.naive:
+        if not step.naive:
             model.backward(Batch(images), on_ready)
             return
         torch.stack(naive_losses(model, images)).sum().backward()
@@ -155,7 +152,7 @@ class StepCount:
         return self.peak_bytes / MIB
 
 
-def count_step(work: Workload, method: Method, recompute: Sequence[str] = ()) -> StepCount:
+def count_step(work: Workload, step: Step, recompute: Sequence[str] = ()) -> StepCount:
     """Count a step on one of the workload's processes; no memory is allocated.
 
     Parameters, buffers, gradients, images and all that the passes keep are in the peak; with more
@@ -164,23 +161,23 @@ def count_step(work: Workload, method: Method, recompute: Sequence[str] = ()) ->
     activation there; kernels' workspaces are not in it.
     """
     with _processes(work.world_size), FakeTensorMode(), PeakMemory() as memory:
-        model = work.model(method, recompute)
+        model = work.model(step, recompute)
         images = torch.empty(work.local_batch_size, 3, work.image_size, work.image_size)
         wrapper = LocalDistributed(model) if work.world_size > 1 else None
         memory.forget_peak()
         with MultiplyAdds() as done:
             if wrapper is None:
-                take_step(model, method, images, work.precision)
+                take_step(model, step, images, work.precision)
             else:
-                take_step(model, method, images, work.precision, wrapper._start_average)
+                take_step(model, step, images, work.precision, wrapper._start_average)
                 wrapper._finish_averages()
     return StepCount(memory.peak_bytes, done.passes, tuple(recompute))
 
 
-def decoder_macs(work: Workload, method: Method) -> Counter[str]:
-    """Multiply-adds of the method's decoders and losses alone, in both directions."""
+def decoder_macs(work: Workload, step: Step) -> Counter[str]:
+    """Multiply-adds of a step's decoders and losses alone, in both directions."""
     with _processes(work.world_size), FakeTensorMode(), MultiplyAdds() as done:
-        model = work.model(method)
+        model = work.model(step)
         sides = model.encoder.stage_sides(work.image_size)
         batch = Batch(torch.empty(work.local_batch_size, 3, work.image_size, work.image_size))
         for unit, decoder, loss in zip(model.units, model.decoders, model.losses, strict=True):
@@ -212,7 +209,7 @@ def work_parts(step: StepCount, decoders: Counter[str]) -> dict[str, int]:
 
 def best_recomputation(
     work: Workload,
-    method: Method,
+    step: Step,
     most_macs: float,
     progress: Callable[[int, int], None] = lambda done, wanted: None,
 ) -> StepCount:
@@ -220,7 +217,7 @@ def best_recomputation(
 
     Args:
         work: the workload.
-        method: one that may recompute.
+        step: one that may recompute.
         most_macs: a step may not take more multiply-adds than this.
         progress: is told how many steps were counted, and how many there are.
 
@@ -229,11 +226,11 @@ def best_recomputation(
         with less work. Its ``recompute`` is empty where nothing helps or nothing is allowed.
     """
     names = build_encoder(work.encoder).stage_names
-    plain = count_step(work, method)
+    plain = count_step(work, step)
     alone: dict[str, StepCount] = {}
     for name in names:
         progress(len(alone) + 1, len(names) + 1)
-        alone[name] = count_step(work, method, (name,))
+        alone[name] = count_step(work, step, (name,))
     # Each stage adds its own passes and no others, so the work is known beforehand.
     allowed = [
         recompute
@@ -245,7 +242,7 @@ def best_recomputation(
     for recompute in allowed:
         single = len(recompute) == 1
         progress(len(names) + len(found), len(names) + 1 + len(allowed))
-        found.append(alone[recompute[0]] if single else count_step(work, method, recompute))
+        found.append(alone[recompute[0]] if single else count_step(work, step, recompute))
     lowest = min(count.peak_bytes for count in found)
     good = [count for count in found if count.peak_bytes <= 1.005 * lowest]
     return min(good, key=lambda count: (count.macs, count.peak_bytes))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pretrain.costs.peak_memory import MIB
-from pretrain.costs.step_cost import METHODS, Workload, take_step
+from pretrain.costs.step_cost import STEPS, Workload, take_step
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,13 @@ def measure_steps(
 
     Args:
         work: the workload; its ``world_size`` is ignored, one process takes its local batch.
-        settings: method names of :data:`METHODS`, each with the stages to recompute.
+        settings: method names of :data:`STEPS`, each with the stages to recompute.
         repeats: timed rounds, after one that is not.
         device: where to.
     """
     torch.manual_seed(0)
     models = {
-        name: work.model(METHODS[name], recompute).to(device)
-        for name, recompute in settings.items()
+        name: work.model(STEPS[name], recompute).to(device) for name, recompute in settings.items()
     }
     images = torch.randn(work.local_batch_size, 3, work.image_size, work.image_size, device=device)
     seconds: dict[str, list[float]] = {name: [] for name in models}
@@ -42,7 +41,7 @@ def measure_steps(
         for name, model in models.items():
             others = _clean(model, images)
             start = time.perf_counter()
-            take_step(model, METHODS[name], images, work.precision)
+            take_step(model, STEPS[name], images, work.precision)
             if device.type == "cuda":
                 torch.cuda.synchronize()
                 allocated[name] = (torch.cuda.max_memory_allocated() - others) / MIB

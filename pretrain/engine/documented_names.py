@@ -4,7 +4,6 @@ A trainer has one table of them. It is held against the whole config, wherever a
 before anything is read; all faults are told at once.
 """
 
-import ast
 import difflib
 import math
 import re
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 
 from pretrain.engine.same_config import leaves
+from pretrain.engine.stated_protocol import assignments
 
 # Of mmengine's Runner, and what a run adds to its config. Everything else at a config's top is a
 # variable of the file, which matters where its value stands.
@@ -267,12 +267,7 @@ def _unread(content: dict[str, Any], names: Names, own: Collection[str]) -> list
 
 def _own_names(path: str | None) -> list[str]:
     """What a Python config sets at its top, without its bases; nothing of one that a run left."""
-    if path is None or not path.endswith(".py"):
-        return []
-    nodes = [
-        node for node in ast.parse(Path(path).read_text()).body if isinstance(node, ast.Assign)
-    ]
-    found = [part.id for node in nodes for part in node.targets if isinstance(part, ast.Name)]
+    found = (path and assignments(Path(path))) or {}
     return [] if "config_file" in found else [name for name in found if name != "_base_"]
 
 

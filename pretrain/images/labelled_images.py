@@ -123,9 +123,7 @@ class LabelledImages(Dataset[dict[str, Any]]):
         self.metainfo = {"classes": listed.classes}
         self.image_size, self.augment, self.seed = image_size, augment, seed
         self.centre_crop = centre_crop(image_size, resize)
-        self.transform_name = f"centre crop of {image_size} from {resize}"
-        if augment:
-            self.transform_name = f"random resized crop of {image_size} and flip"
+        self.transform_name = transform_name(image_size, resize, augment)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -157,6 +155,13 @@ class LabelledImages(Dataset[dict[str, Any]]):
             view = View(*box, flip=random.random() < 0.5, colour=Colour())
             pixels = decode(image, reduction([view], self.image_size))
         return torch.from_numpy(crop(pixels, view, height, width, self.image_size)).permute(2, 0, 1)
+
+
+def transform_name(image_size: int, resize: int, augment: bool) -> str:
+    """What is done to an image, in the words of records; sizes in pixels."""
+    if augment:
+        return f"random resized crop of {image_size} and flip"
+    return f"centre crop of {image_size} from {resize}"
 
 
 def refuse_strip(image: Image.Image) -> None:

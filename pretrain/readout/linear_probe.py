@@ -19,12 +19,19 @@ from mmengine.dist import get_rank, is_main_process
 from pretrain.backbone_file import read_provenance
 from pretrain.engine import launch
 from pretrain.engine.documented_names import COMMON, SEED, Name, check, fit_to_workers, together
+from pretrain.engine.stated_protocol import state
 from pretrain.engine.stopping import STOP
 from pretrain.images.labelled_images import LabelledFiles, centre_crop, decode_once, read_splits
 from pretrain.readout.frozen_encoder import FrozenEncoder, write_random_backbone
 from pretrain.readout.knn import check_vote
-from pretrain.readout.linear_record import FEATURES_FOLDER, features_of, images_of
+from pretrain.readout.linear_record import (
+    FEATURES_FOLDER,
+    features_of,
+    images_of,
+    stated_values,
+)
 from pretrain.readout.stage_features import check_space
+from pretrain.step.schedule import learning_rate
 from results.record.run_record import FILE_NAME, RunRecord
 
 DESCRIPTION = "Linear classifiers and k-NN on a frozen encoder, at every stage (section 5.1)."
@@ -73,6 +80,7 @@ def prepare(cfg: Config, world_size: int) -> None:
         ValueError, FileNotFoundError: what was found, what was expected, how to mend it.
     """
     check(cfg, NAMES)
+    state(cfg, stated_values)
     splits: dict[str, LabelledFiles] = {}
     together(
         lambda: splits.update(prepare_images(cfg)),
@@ -103,7 +111,7 @@ def prepare(cfg: Config, world_size: int) -> None:
         loader.persistent_workers = loader.get("num_workers", 0) > 0
         loader.pin_memory = torch.cuda.is_available()
     fit_to_workers(cfg)
-    lr = cfg.base_lr * batch / 256
+    lr = learning_rate(cfg.base_lr, batch)
     cfg.optim_wrapper.optimizer.lr = lr
     print(f"learning rate {cfg.base_lr} x {batch} / 256 = {lr:g}", flush=True)
     cfg.train_cfg.max_epochs = cfg.epochs

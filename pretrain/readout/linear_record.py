@@ -13,13 +13,14 @@ from mmengine.runner import Runner
 from pretrain.backbone_file import weights_sha256
 from pretrain.engine.recording import RecordHook, backbone_fields
 from pretrain.engine.train_loop import model_of
-from pretrain.images.labelled_images import SPLITS
+from pretrain.images.labelled_images import SPLITS, transform_name
+from pretrain.methods import setting_of
 from pretrain.readout.features import CLASSES, first_classes, write_features
 from pretrain.readout.frozen_encoder import FrozenEncoder
 from pretrain.readout.knn import knn_ranks
 from pretrain.readout.linear_model import stage_metrics
 from pretrain.readout.stage_features import StageFeatures, stage_tensor
-from results.record.migration import setting_until_version_3
+from pretrain.step.schedule import learning_rate
 from results.record.protocol import deviations, incomplete
 
 FEATURES = "features.npz"
@@ -82,7 +83,7 @@ class LinearRecord(RecordHook):
             "split": None,
             "backbone": None if cfg.method == "random" else backbone,
             "settings": provenance.settings,
-            "setting": setting_until_version_3(cfg.method, provenance.settings),
+            "setting": setting_of(cfg.method, provenance.settings),
         }
 
     def outcome(self, runner: Runner) -> dict[str, Any]:
@@ -139,21 +140,24 @@ def knn_metrics(
 
 def found(runner: Runner) -> dict[str, Any]:
     """What a run did, under the names that protocols use."""
-    cfg = runner.cfg
-    optimizer = cfg.optim_wrapper.optimizer
+    data = runner.cfg.dataset
+    counts = {name: data[name] for name in ("train_images", "val_images", "classes")}
+    return {"dataset": data.name, **counts, **stated_values(runner.cfg)}
+
+
+def stated_values(cfg: Config) -> dict[str, Any]:
+    """What the config of a readout says, under the names that protocols use."""
+    crop = transform_name(cfg.image_size, cfg.resize, augment=False)
+    augmented = transform_name(cfg.image_size, cfg.resize, augment=True)
     return {
-        "dataset": cfg.dataset.name,
-        "train_images": cfg.dataset.train_images,
-        "val_images": cfg.dataset.val_images,
-        "classes": cfg.dataset.classes,
-        "epochs": runner.max_epochs,
+        "epochs": cfg.epochs,
         "milestones": ", ".join(str(epoch) for epoch in cfg.milestones),
         "global_batch_size": cfg.global_batch_size,
-        "lr": float(optimizer.lr),
-        "momentum": float(optimizer.momentum),
-        "weight_decay": float(optimizer.weight_decay),
-        "train_transform": runner.train_dataloader.dataset.transform_name,
-        "test_transform": runner.val_dataloader.dataset.transform_name.removesuffix(", cached"),
+        "lr": learning_rate(cfg.base_lr, cfg.global_batch_size),
+        "momentum": float(cfg.optim_wrapper.optimizer.momentum),
+        "weight_decay": float(cfg.optim_wrapper.optimizer.weight_decay),
+        "train_transform": f"{crop}, cached" if cfg.cache_features else augmented,
+        "test_transform": crop,
     }
 
 

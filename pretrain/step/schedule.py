@@ -26,6 +26,11 @@ def schedule(epochs: int, warmup_epochs: int) -> list[dict[str, Any]]:
     return [{"type": "WarmupCosine", **lengths, "convert_to_iter_based": True}]
 
 
+def learning_rate(base_lr: float, global_batch_size: int) -> float:
+    """The peak: ``base_lr``, which is for 256 images, scaled linearly with the batch."""
+    return float(base_lr * global_batch_size / 256)
+
+
 @PARAM_SCHEDULERS.register_module()
 class WarmupCosine(_ParamScheduler):
     """``lr * i / warmup`` in iteration i of the warm-up, counted from 0; then ``lr / 2 * (1 +

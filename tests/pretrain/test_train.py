@@ -16,9 +16,9 @@ from pretrain.backbone_file import load_backbone
 from pretrain.encoders import build_encoder
 from pretrain.engine.launch import main
 from pretrain.export import export_checkpoint
-from pretrain.hooks import LossCurves, found
-from pretrain.train import NAMES, prepare
-from results.record.migration import setting_until_version_3 as setting
+from pretrain.hooks import LossCurves, stated_values
+from pretrain.methods import METHODS, setting_of, settings_of
+from pretrain.train import NAMES, prepare, prepare_method
 from results.record.protocol import deviations
 from results.record.run_record import RunRecord
 from tests.pretrain.engine.test_resume import forbid
@@ -53,7 +53,7 @@ def test_it_leaves_a_record_a_curve_and_a_backbone(finished):
     found = load_backbone(build_encoder("resnet_tiny"), work_dir / "backbone.safetensors")
     assert found.weights_sha256 == record.backbone["sha256"]
     assert found.settings == record.settings == record.backbone["provenance"]["settings"]
-    assert record.settings["units"] == "loco" and setting("loco", record.settings) == ""
+    assert record.settings["units"] == "loco" and record.setting == ""
 
 
 def test_a_checkpoint_exports_to_the_same_weights(finished, tmp_path):
@@ -215,7 +215,7 @@ def config(**values):
         (
             {"method": "byol"},
             ValueError,
-            "unknown method 'byol'; the methods are: simclr, gim, loco\n",
+            "unknown method 'byol'; the methods are: simclr, gim, loco, ",
         ),
         ({"model.encoder": "vgg"}, ValueError, "unknown encoder 'vgg'"),
         ({}, ValueError, "batch of 4096 from 16 images"),
@@ -251,10 +251,38 @@ def test_an_unknown_option_is_refused(run):
     assert done.returncode == 1 and "has no 'epoch'" in done.stderr and "epochs" in done.stderr
 
 
-def test_the_papers_schedule(coco):
-    cfg = config(data_root=str(coco / "train2017"))
-    assert (cfg.epochs, cfg.global_batch_size, cfg.warmup_epochs) == (800, 4096, 10)
-    assert cfg.base_lr * cfg.global_batch_size / 256 == pytest.approx(4.8)  # section 5.1
+@pytest.mark.parametrize("method", METHODS)
+def test_what_the_papers_protocol_states(method):
+    cfg = Config.fromfile(f"configs/pretrain/{method}_r50.py")
+    cfg.merge_from_dict({"epochs": 5, "base_lr": 1.0, "model.loss.temperature": 0.2})  # none of it
+    prepare_method(cfg)
+    decoder = {"conv_blocks": 0 if method == "simclr" else 1, "mlp_layers": 2, "out_dim": 128}
+    assert cfg.warmup_epochs == 10
+    assert cfg.protocol.states == {
+        "dataset": "imagenet1k", "images": 1281167, "epochs": (100, 800), "units": method,
+        "global_batch_size": 4096, "lr": 4.8,  # section 5.1
+        "decoder": decoder, "loss": "InfoNCE", "temperature": 0.1,  # section 5.4, SimCLR
+        "sharing": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "stated"),
+    [
+        (
+            "configs/demo/pretrain_loco.py",
+            {"dataset": "scenes_coco", "images": 400, "epochs": 25, "global_batch_size": 32},
+        ),
+        (
+            "configs/pretrain/loco_cifar10.py",
+            {"dataset": "cifar10", "images": 50000, "global_batch_size": 512, "temperature": 0.5},
+        ),
+    ],
+)
+def test_what_other_protocols_leave_open(path, stated):
+    cfg = Config.fromfile(path)
+    prepare_method(cfg)
+    assert cfg.protocol.states == {**stated, "units": "loco"}
 
 
 CONFIGS = sorted(str(p) for f in ("pretrain", "ablations") for p in Path("configs", f).glob("*.py"))
@@ -275,13 +303,13 @@ OWN_RECIPE = {
 def test_every_config_builds_and_a_variant_never_passes_for_the_method(path):
     cfg = Config.fromfile(path)
     assert f"bash tools/pretrain.sh {path}" in cfg.text and "Cost: " in cfg.text
-    cfg.model.setdefault("units", cfg.method)
-    cfg.protocol.states.units = cfg.method
-    cfg.optim_wrapper.optimizer.lr = cfg.base_lr * cfg.global_batch_size / 256
+    prepare_method(cfg)
     with torch.device("meta"):
         model = MODELS.build(cfg.model)
     assert model.encoder.name == cfg.model.encoder and len(model.decoders) == len(model.units)
     images = ("cifar10", 50000) if "cifar10" in path else ("imagenet1k", 1281167)
-    differing = deviations(cfg.protocol.states, found(cfg, *images, cfg.epochs))
+    did = {**stated_values(cfg), "dataset": images[0], "images": images[1]}
+    differing = deviations(cfg.protocol.states, did)
     own = "ablations" not in path or Path(path).stem in OWN_RECIPE
     assert (differing == ()) == own, differing
+    assert (setting_of(cfg.method, settings_of(cfg.model)) == "") == (own and "cifar10" not in path)

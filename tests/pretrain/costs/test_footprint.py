@@ -19,7 +19,7 @@ from pretrain.costs.footprint_plot import LABELS, memory_against_time, where_it_
 from pretrain.costs.footprint_table import TABLE_6, table, where_the_work_goes
 from pretrain.costs.peak_memory import PeakMemory
 from pretrain.costs.step_cost import (
-    METHODS,
+    STEPS,
     Workload,
     best_recomputation,
     count_step,
@@ -39,8 +39,8 @@ KEYS = {"peak_memory_mib", "saving_ratio", "step_seconds", "step_ratio", "settin
 
 def saving(encoder, method, recompute=(), batch=64):
     work = Workload(encoder, batch)
-    simclr = count_step(work, METHODS["simclr"]).peak_bytes
-    return simclr / count_step(work, METHODS[method], recompute).peak_bytes
+    simclr = count_step(work, STEPS["simclr"]).peak_bytes
+    return simclr / count_step(work, STEPS[method], recompute).peak_bytes
 
 
 # Table 6
@@ -152,8 +152,8 @@ def allocator_peak(work, method, recompute):
 def test_the_count_is_what_the_allocator_reports(encoder, method, recompute):
     """To 0.9 % at most, the workspaces of convolutions apart, which it does not count."""
     work = Workload(encoder, 8, 112 if encoder.startswith("p") else 64)
-    counted = count_step(work, METHODS[method], recompute).peak_bytes
-    assert counted == pytest.approx(allocator_peak(work, METHODS[method], recompute), rel=0.01)
+    counted = count_step(work, STEPS[method], recompute).peak_bytes
+    assert counted == pytest.approx(allocator_peak(work, STEPS[method], recompute), rel=0.01)
 
 
 @pytest.mark.parametrize("groups", [1, 4])
@@ -216,7 +216,7 @@ def test_the_parts_of_a_step_worked_out_by_hand():
         },
     }
     for name, parts in expected.items():
-        work, method = Workload("resnet50", batch), METHODS[name]
+        work, method = Workload("resnet50", batch), STEPS[name]
         step = count_step(work, method)
         found = work_parts(step, decoder_macs(work, method))
         assert found == {part: batch * macs for part, macs in parts.items()}
@@ -226,7 +226,7 @@ def test_the_parts_of_a_step_worked_out_by_hand():
 def test_recomputation_shows_as_forward_work_and_nothing_else():
     work = Workload("presnet_tiny", 8, 112)
     parts = [
-        work_parts(count_step(work, METHODS["loco"], stages), decoder_macs(work, METHODS["loco"]))
+        work_parts(count_step(work, STEPS["loco"], stages), decoder_macs(work, STEPS["loco"]))
         for stages in ((), ("res3", "res7"))
     ]
     more = {name: parts[1][name] - parts[0][name] for name in parts[0]}
@@ -253,7 +253,7 @@ def test_the_methods_come_in_the_known_order():
     """Prototype at batch 64, MiB: SimCLR 5433, GIM 3262, LoCo 4784, naive 8073."""
     work = Workload("resnet50", 64)
     known = {"gim": 3262, "loco": 4784, "simclr": 5433, "loco_naive": 8073}
-    peaks = {name: count_step(work, METHODS[name]).peak_memory_mib for name in known}
+    peaks = {name: count_step(work, STEPS[name]).peak_memory_mib for name in known}
     assert list(peaks) == sorted(peaks, key=lambda name: peaks[name])
     for name, mib in known.items():
         assert peaks[name] == pytest.approx(mib, rel=0.015)
@@ -274,7 +274,7 @@ def test_recomputation_saves_what_it_must(encoder, method, recompute, at_least):
 
 def test_the_search_finds_the_best_of_all_sets(monkeypatch):
     monkeypatch.setattr(step_cost, "count_step", cache(count_step))
-    work, method = Workload("resnet_tiny", 32, 64), METHODS["loco_recompute"]
+    work, method = Workload("resnet_tiny", 32, 64), STEPS["loco_recompute"]
     names = build_encoder("resnet_tiny").stage_names
     sets = [chosen for size in (1, 2, 3, 4) for chosen in combinations(names, size)]
     counts = [
@@ -289,10 +289,10 @@ def test_the_search_finds_the_best_of_all_sets(monkeypatch):
 
 
 def test_a_process_holds_its_share_of_the_batch():
-    one = count_step(Workload("resnet_tiny", 64, 64), METHODS["loco"])
-    many = count_step(Workload("resnet_tiny", 64 * 64, 64, world_size=64), METHODS["loco"])
+    one = count_step(Workload("resnet_tiny", 64, 64), STEPS["loco"])
+    many = count_step(Workload("resnet_tiny", 64 * 64, 64, world_size=64), STEPS["loco"])
     bucket = sum(
-        p.nbytes for p in Workload("resnet_tiny", 64, 64).model(METHODS["loco"]).parameters()
+        p.nbytes for p in Workload("resnet_tiny", 64, 64).model(STEPS["loco"]).parameters()
     )
     assert one.peak_bytes <= many.peak_bytes <= one.peak_bytes + bucket + 2**21
     with pytest.raises(ValueError, match="batch size 100 over 64 processes"):
@@ -306,7 +306,7 @@ def peak_of_units(first, stop, batch=256):
     are there in any case.
     """
     with FakeTensorMode(), PeakMemory() as memory:
-        model = Workload("presnet50", batch).model(METHODS["loco"])
+        model = Workload("presnet50", batch).model(STEPS["loco"])
         encoder, units = model.encoder, model.units[first:stop]
         channels, side = (3, *encoder.out_channels)[first], (224, *encoder.stage_sides(224))[first]
         low, high = units[0].start, units[-1].stop
@@ -332,7 +332,7 @@ def test_the_peak_does_not_grow_with_the_units_beyond_the_largest_neighbouring_p
     """
     batch = 256
     pairs = [peak_of_units(unit, unit + 2) for unit in range(4)]
-    model = Workload("presnet50", batch).model(METHODS["loco"])
+    model = Workload("presnet50", batch).model(STEPS["loco"])
     maps = zip(model.encoder.out_channels, model.encoder.stage_sides(224), strict=True)
     waiting = max(4 * batch * channels * side**2 for channels, side in maps)
     images = 4 * batch * 3 * 224**2
@@ -341,7 +341,7 @@ def test_the_peak_does_not_grow_with_the_units_beyond_the_largest_neighbouring_p
         largest = max(pairs[: units - 1])
         peak = peak_of_units(0, units)
         assert 0.99 * largest <= peak <= min(1.07 * largest, largest + rest), units
-    assert peak == count_step(Workload("presnet50", batch), METHODS["loco"]).peak_bytes
+    assert peak == count_step(Workload("presnet50", batch), STEPS["loco"]).peak_bytes
 
 
 # The command
@@ -356,7 +356,7 @@ def test_the_command_writes_report_and_plot(tmp_path, capsys):
     report = json.loads(file.read_text())
     assert {"encoder", "batch_size", "image_size", "flops_g", "stages", "methods", "machine",
             "versions"} <= report.keys()  # fmt: skip
-    assert report["methods"].keys() == METHODS.keys() == LABELS.keys()
+    assert report["methods"].keys() == STEPS.keys() == LABELS.keys()
     for method in report["methods"].values():
         assert method.keys() >= KEYS
         assert method["step_seconds"] > 0
@@ -393,7 +393,7 @@ def plotted(points):
     methods = {
         name: {"step_ratio": ratio, "peak_memory_mib": mib, "saving_ratio": 1.0, "step_seconds": 1,
                "setting": ""}
-        for name, (ratio, mib) in zip(METHODS, points, strict=True)
+        for name, (ratio, mib) in zip(STEPS, points, strict=True)
     }  # fmt: skip
     return {**report, "measured_batch_size": 2, "methods": methods}
 
@@ -412,7 +412,7 @@ def test_no_label_covers_another_or_a_point(points):
     figure.draw_without_rendering()
     axes = figure.axes[0]
     boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
-    assert len(boxes) == len(METHODS) + 1  # and the remark on the line
+    assert len(boxes) == len(STEPS) + 1  # and the remark on the line
     for first, second in combinations(boxes, 2):
         assert not first.overlaps(second)
     for box in boxes:
@@ -458,7 +458,7 @@ def test_the_papers_contradiction_is_told():
     report = {
         "encoder": "presnet50", "batch_size": 4, "image_size": 224, "world_size": 1,
         "precision": "float32", **footprint.stage_report(Workload("presnet50", 4)),
-        "methods": {n: {**method, "step_seconds": None, "step_ratio": None} for n in METHODS},
+        "methods": {n: {**method, "step_seconds": None, "step_ratio": None} for n in STEPS},
     }  # fmt: skip
     printed = table(report)
     assert "contradicts itself in res4" in printed
@@ -472,7 +472,7 @@ def test_every_count_is_announced_on_stderr(tmp_path, capsys):
     captured = capsys.readouterr()
     lines = captured.err.splitlines()
     assert lines[0].startswith("resnet_tiny: counting the stages")
-    for place, name in enumerate(METHODS, start=1):
+    for place, name in enumerate(STEPS, start=1):
         assert any(f"counting {name} (method {place} of 7), " in line for line in lines)
     steps = [line for line in lines if "simclr_checkpoint" in line and ": step " in line]
     assert ": step 1 of 5, about " in steps[0] and " s left, " in steps[0]

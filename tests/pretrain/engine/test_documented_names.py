@@ -388,16 +388,6 @@ def test_an_incomplete_last_batch_is_refused_in_pretraining(coco, batch, process
 # ---- what a record needs -------------------------------------------------------------------------
 
 
-def test_a_method_that_no_record_names_is_refused_with_the_way(coco):
-    cfg = pretraining_on(coco)
-    cfg.method = "loco_res2"
-    with pytest.raises(ValueError, match=r"unknown method 'loco_res2'.*model\.units=loco_res2"):
-        pretraining.prepare(cfg, 1)
-    shipped = Config.fromfile("configs/ablations/appendix_a_loco_res2.py")
-    pretraining.prepare_method(shipped)
-    assert (shipped.method, shipped.model.units) == ("loco", "loco_res2")
-
-
 def test_a_protocol_that_states_what_no_run_says_of_itself():
     with pytest.raises(ValueError, match=r"protocol\.states has epoch; it can state epochs, lr"):
         deviations({"epoch": 3, "lr": 1}, {"epochs": 3, "lr": 1})

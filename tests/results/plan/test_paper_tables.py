@@ -6,12 +6,12 @@ from mmengine.config import Config
 
 from pretrain.engine.launch import argument_parser, load_config
 from pretrain.engine.same_config import config_text
+from pretrain.methods import complete, setting_of, settings_of
 from pretrain.train import NAMES
 from results.plan.demo_tables import DEMO
 from results.plan.gpu_hours import COCO_1X, IMAGENET, gpu_hours
 from results.plan.paper_tables import PAPER
 from results.plan.run import TRAINERS, in_order
-from results.record.migration import setting_until_version_3 as setting
 from tests.helpers.places import ROOT
 
 ALL = {
@@ -71,11 +71,9 @@ def pretraining_setting(run, read):
     """What the pretraining of a run's weights changes of its method, by its config."""
     for need in run.needs:
         if need.kind == "pretrain":
-            model = read(need.config).model
-            settings = {"units": model.get("units", need.method)}
-            settings |= {name: model.get(name) for name in ("decoder", "sharing")}
-            settings["temperature"] = model.loss.temperature
-            return setting(need.method, settings) or None
+            model = dict(read(need.config).model)
+            complete(model, need.method)
+            return setting_of(need.method, settings_of(model)) or None
     return None
 
 

@@ -195,8 +195,9 @@ def test_every_config_of_an_ablation_is_a_row_of_its_table():
     """What a run of each config would record, against paper.csv: the link from run to cell."""
     from mmengine.config import Config
 
-    from pretrain.hooks import SETTINGS as RECORDED
-    from pretrain.hooks import found
+    from pretrain.hooks import stated_values
+    from pretrain.methods import settings_of
+    from pretrain.train import prepare_method
     from results.record.protocol import deviations
 
     rows = {4: [], 5: [], 7: []}
@@ -204,11 +205,9 @@ def test_every_config_of_an_ablation_is_a_row_of_its_table():
         if not path.name.startswith("table"):
             continue
         cfg = Config.fromfile(path)
-        cfg.model.setdefault("units", cfg.method)
-        cfg.protocol.states.setdefault("units", cfg.method)
-        cfg.optim_wrapper.optimizer.lr = 4.8
-        did = found(cfg, "imagenet1k", 1281167, cfg.epochs)
-        settings = json.loads(json.dumps({name: did[name] for name in RECORDED}))
+        prepare_method(cfg)
+        did = {**stated_values(cfg), "dataset": "imagenet1k", "images": 1281167}
+        settings = json.loads(json.dumps(settings_of(cfg.model)))
         key = RowKey(cfg.epochs, cfg.method, cfg.model.encoder, setting(cfg.method, settings))
         table = {4: TABLE4, 5: TABLE5, 7: TABLE7}[int(path.name[len("table")])]
         departs = [f"backbone: {text}" for text in deviations(cfg.protocol.states, did)]

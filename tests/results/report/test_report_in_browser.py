@@ -70,9 +70,9 @@ def page(runs, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
+def browser():
     assert PROGRAM is not None
-    opened = Browser(PROGRAM, tmp_path_factory.mktemp("profile"))
+    opened = Browser(PROGRAM)
     yield opened
     opened.close()
 

@@ -12,8 +12,9 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import MODEL_WRAPPERS
 from torch import Tensor, nn
 
+from pretrain.losses import LocalLoss
 from pretrain.model import LocalContrastive
-from pretrain.step.sync_norm import synchronise_on_cpu
+from pretrain.step.sync_norm import CPUSyncBatchNorm, synchronise_on_cpu
 
 
 @MODEL_WRAPPERS.register_module()
@@ -24,21 +25,28 @@ class LocalDistributed(nn.Module):
     tensor, which is averaged in place, so there is no second copy of them.
 
     Args:
-        module: the model; rank 0's weights and buffers are given to every other process.
+        module: the model; the first process's weights and buffers are given to every other one.
+        process_group: that share a global batch; None means all.
 
     Attributes:
         own_losses: of the last step, over this process's part of the batch.
     """
 
-    def __init__(self, module: LocalContrastive) -> None:
+    def __init__(
+        self, module: LocalContrastive, process_group: dist.ProcessGroup | None = None
+    ) -> None:
         super().__init__()
         self.module = module
+        self.process_group = process_group
         synchronise_on_cpu(module)
+        for part in module.modules():
+            if isinstance(part, LocalLoss | nn.SyncBatchNorm | CPUSyncBatchNorm):
+                part.process_group = process_group
         self.own_losses: dict[str, Tensor] = {}
         self._in_flight: list[tuple[dist.Work, Tensor]] = []
         with torch.no_grad():
             for tensor in [*module.parameters(), *module.buffers()]:
-                dist.broadcast(tensor, src=0)
+                dist.broadcast(tensor, group=process_group, group_src=0)
 
     def train_step(self, data: dict[str, Tensor], optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """As :meth:`LocalContrastive.train_step`, over the global batch; losses are averages."""
@@ -47,8 +55,9 @@ class LocalDistributed(nn.Module):
         self._finish_averages()
         self.module.update(optim_wrapper)
         stacked = torch.stack(list(losses.values()))
-        dist.all_reduce(stacked)
-        return dict(zip(losses, stacked / dist.get_world_size(), strict=True))
+        dist.all_reduce(stacked, group=self.process_group)
+        processes = dist.get_world_size(self.process_group)
+        return dict(zip(losses, stacked / processes, strict=True))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return self.module(images)
@@ -62,12 +71,12 @@ class LocalDistributed(nn.Module):
         for parameter, piece in zip(trained, bucket.split(sizes), strict=True):
             view = piece.as_strided(parameter.size(), parameter.stride())  # its memory format
             parameter.grad = view.copy_(parameter.grad)
-        work = dist.all_reduce(bucket, async_op=True)
+        work = dist.all_reduce(bucket, group=self.process_group, async_op=True)
         assert work is not None
         self._in_flight.append((work, bucket))
 
     def _finish_averages(self) -> None:
         for work, bucket in self._in_flight:
             work.wait()
-            bucket /= dist.get_world_size()
+            bucket /= dist.get_world_size(self.process_group)
         self._in_flight.clear()

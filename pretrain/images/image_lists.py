@@ -81,6 +81,24 @@ class ImageList:
             words += f"; left out: {self.left_out}"
         return f"{words}; fingerprint {self.fingerprint}"
 
+    def class_folders(self) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+        """The class of every image, by the folder below the root that it lies in.
+
+        Returns:
+            The folders' names, sorted; and for each image its folder's place among them, (images,).
+
+        Raises:
+            ValueError: an image lies in no class folder.
+        """
+        names = [self.name(index) for index in range(len(self))]
+        if loose := [name for name in names if "/" not in name]:
+            raise ValueError(
+                f"{len(loose)} images lie in {self.root} itself, not in a class folder: "
+                f"{some_of(loose)}; expected {self.root}/CLASS/IMAGE, as in ImageNet"
+            )
+        classes, labels = np.unique([name.split("/")[0] for name in names], return_inverse=True)
+        return tuple(map(str, classes)), labels.astype(np.int64)
+
     @property
     def empty(self) -> list[int]:
         """Images whose files hold nothing."""

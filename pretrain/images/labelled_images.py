@@ -75,19 +75,13 @@ def read_split(data_root: str | Path, split: str) -> LabelledFiles:
             "Name another folder with --data or --cfg-options data_root=FOLDER"
         )
     images = ImageList.read(root / split)
-    names = [images.name(index) for index in range(len(images))]
-    if loose := [name for name in names if "/" not in name]:
-        raise ValueError(
-            f"{len(loose)} images lie in {images.root} itself, not in a class folder: "
-            f"{some_of(loose)}; {LAYOUT}"
-        )
+    classes, labels = images.class_folders()
     if images.empty:
         raise ValueError(
             f"{len(images.empty)} files in {images.root} are empty: "
-            f"{some_of([names[index] for index in images.empty])}; replace or remove them"
+            f"{some_of([images.name(index) for index in images.empty])}; replace or remove them"
         )
-    classes, labels = np.unique([name.split("/")[0] for name in names], return_inverse=True)
-    return LabelledFiles(images, tuple(map(str, classes)), labels.astype(np.int64))
+    return LabelledFiles(images, classes, labels)
 
 
 @DATASETS.register_module()

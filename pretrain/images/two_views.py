@@ -34,11 +34,13 @@ class TwoViewImages(Dataset[dict[str, Any]]):
         seed: of all that is drawn.
         colour_on_device: leave colours and blur to the preprocessor, which has a batch of them done
             where the model is.
+        labels: give each sample its class, by the folder that its image lies in.
         max_unreadable_share: of the images; as many, rounded up, may be unreadable, but never all.
             One that cannot be decoded is replaced by another that can, drawn anew in every epoch.
 
     Raises:
-        FileNotFoundError, ValueError: from :meth:`ImageList.read`, or more empty files than may be.
+        FileNotFoundError, ValueError: from :meth:`ImageList.read` and, with ``labels``,
+            :meth:`ImageList.class_folders`; or more empty files than may be.
     """
 
     def __init__(
@@ -48,10 +50,12 @@ class TwoViewImages(Dataset[dict[str, Any]]):
         augmentation: dict[str, Any],
         seed: int = 0,
         colour_on_device: bool = False,
+        labels: bool = False,
         max_unreadable_share: float = 0.001,
     ) -> None:
         self.name, self.seed, self.colour_on_device = name, seed, colour_on_device
         self.images = ImageList.read(root)
+        self.labels = self.images.class_folders()[1] if labels else None
         self.augmentation = SimCLRAugmentation(**augmentation)
         self.max_unreadable_share = max_unreadable_share
         share = math.ceil(max_unreadable_share * len(self.images))
@@ -66,9 +70,11 @@ class TwoViewImages(Dataset[dict[str, Any]]):
         """The sample of ``epoch, index = divmod(key, len(self))``.
 
         Returns:
-            ``views``, uint8 (2, 3, size, size); ``unreadable``, the index of the file if another
-            image had to take its place, else -1; with ``colour_on_device`` also ``colours``,
-            (2, 10), of :meth:`pretrain.images.colour.Colour.vector`.
+            ``views``, uint8 (2, 3, size, size); ``image_id``, the index of the image they show;
+            ``unreadable``, the index of the file if another image had to take its place, else -1;
+            with ``labels`` also ``label``, the place of its class among all; with
+            ``colour_on_device`` also ``colours``, (2, 10), of
+            :meth:`pretrain.images.colour.Colour.vector`.
 
         Raises:
             UnreadableImage: so many files were tried in its place that more than may be are not.
@@ -86,11 +92,13 @@ class TwoViewImages(Dataset[dict[str, Any]]):
                 while place in tried and len(tried) < len(self):
                     place = int(random.integers(len(self)))  # neighbours share no replacement
                 continue
-            return {**sample, "unreadable": index if tried else READABLE}
+            if self.labels is not None:
+                sample["label"] = int(self.labels[place])
+            return {**sample, "image_id": place, "unreadable": index if tried else READABLE}
         self.refuse_unreadable(tried)
         raise AssertionError("unreachable")
 
-    def _read(self, index: int, random: np.random.Generator) -> dict[str, Tensor]:
+    def _read(self, index: int, random: np.random.Generator) -> dict[str, Any]:
         size = self.augmentation.size
         with open_image(self.images.path(index)) as image:
             height, width = image.height, image.width

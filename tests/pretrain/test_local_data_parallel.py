@@ -148,7 +148,7 @@ def recorded_step(model, monkeypatch) -> list[str]:
         last.register_forward_hook(partial(tell_backward, f"backward {name}", events))
     all_reduce = dist.all_reduce
 
-    def record(tensor, async_op=False):
+    def record(tensor, group=None, async_op=False):
         if not async_op:
             return all_reduce(tensor)
         events.append(f"average {sizes.get(tensor.numel(), tensor.numel())}")

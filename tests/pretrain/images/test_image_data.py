@@ -436,3 +436,22 @@ def test_the_run_names_every_unreadable_file_once_and_counts(tmp_path, caplog):
     data.max_unreadable = 1
     with pytest.raises(ValueError, match=r"2 of 6 images in .* such as 1.jpg, 4.jpg"):
         run_over(data, logging.getLogger("run"))
+
+
+# --- labels ---
+
+
+def test_a_sample_has_its_image_and_by_wish_its_class(tmp_path):
+    for name in ("cat", "ant"):
+        folder(tmp_path / name, images=2)
+    samples = [dataset(tmp_path, labels=True)[key] for key in (0, 1, 2, 3, 4 + 2)]
+    assert [sample["label"] for sample in samples] == [0, 0, 1, 1, 1]  # ant, cat
+    assert [sample["image_id"] for sample in samples] == [0, 1, 2, 3, 2]
+    (tmp_path / "cat" / "0.jpg").write_bytes(b"no image")
+    replaced = dataset(tmp_path, labels=True, max_unreadable_share=0.5)[2]
+    assert replaced["image_id"] != 2 and replaced["unreadable"] == 2
+    assert replaced["label"] == replaced["image_id"] // 2
+    assert "label" not in dataset(tmp_path, max_unreadable_share=0.5)[0]
+    photograph(seed=0).save(tmp_path / "loose.jpg")
+    with pytest.raises(ValueError, match=r"1 images lie in .* itself, not in a class folder"):
+        dataset(tmp_path, labels=True, max_unreadable_share=0.5)

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from mmengine.optim import OptimWrapper
 from torch import nn
@@ -172,6 +173,29 @@ def test_two_processes_are_one(tmp_path):
                 torch.testing.assert_close(theirs[key], loss, rtol=1e-9, atol=0)
             for key, parameter in model.named_parameters():
                 torch.testing.assert_close(weights[key], parameter.data, rtol=1e-9, atol=1e-12)
+
+
+def test_a_group_is_a_training_of_its_own(tmp_path):
+    """Two processes in a group each, with synchronised norms: each is one process alone."""
+
+    def part(rank):
+        return {k: v[rank * IMAGES // 2 : (rank + 1) * IMAGES // 2] for k, v in DATA.items()}
+
+    def work(rank):
+        group = [dist.new_group([each]) for each in (0, 1)][rank]
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(make("BarlowTwins"))
+        losses = LocalDistributed(model, group).train_step(part(rank), sgd(model))
+        torch.save((losses, [p.detach() for p in model.parameters()]), tmp_path / str(rank))
+
+    in_two_processes(work, tmp_path)
+    for rank in (0, 1):
+        model = make("BarlowTwins")
+        losses = model.train_step(part(rank), sgd(model))
+        theirs, weights = torch.load(tmp_path / str(rank), weights_only=True)
+        torch.testing.assert_close(theirs, dict(losses), rtol=1e-9, atol=0)
+        torch.testing.assert_close(
+            weights, [p.data for p in model.parameters()], rtol=1e-9, atol=1e-9
+        )
 
 
 def test_a_batch_knows_which_rows_are_views_of_one_image():

@@ -217,7 +217,7 @@ class Writes:
         while self.update() < moment.write or not self.has(moment.name):
             if not session.runs():
                 return False
-            time.sleep(0.002)
+            time.sleep(0.005)
         until = moment.seconds + (session.seconds() if moment.aimed else 0.0)
         while session.runs() and (left := until - session.seconds()) > 0:
             time.sleep(min(0.05, left))

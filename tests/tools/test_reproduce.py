@@ -26,17 +26,12 @@ from tools.reproduce import slurm as reproduce_slurm
 from tools.reproduce.here import execute, run_missing
 from tools.reproduce.state import FAILED, LOG, Place, look
 
-SECONDS = 0.15  # of a run that may be killed
-DRIVER = """
-import sys
-sys.path[:0] = {paths}
-from tools.reproduce.here import end_when_asked, run_missing
+SECONDS = 0.3  # of a run that may be killed
+CALL = """
+from tests.helpers.stand_in_trainer import RUNS, A, trainer
+from tools.reproduce.here import end_when_asked, execute, run_missing
 from tools.reproduce.state import Place
-from tests.helpers.stand_in_trainer import RUNS, trainer
 end_when_asked()
-place = Place({runs!r}, "data")
-states = run_missing(RUNS, place, lambda run: trainer(run, place, {base!r}, {work}), seconds=0.05)
-sys.exit(set(states.values()) != {{"done"}})
 """
 
 
@@ -71,18 +66,23 @@ def check_each_once(base):
         assert RunRecord.read(base / "runs" / run.name / "record.json").method == "loco"
 
 
-def start(base, number=0):
-    driver = base / "driver.py"
-    driver.write_text(
-        DRIVER.format(
-            paths=[str(ROOT / "tools"), str(ROOT), str(ROOT / "tests")],
-            runs=str(base / "runs"), base=str(base), work=SECONDS,
-        )
-    )  # fmt: skip
-    with (base / f"driver{number}.log").open("a") as log:
+def call(code, log=os.devnull):
+    """Another process that runs planned runs."""
+    with open(log, "a") as output:
         return subprocess.Popen(
-            [sys.executable, str(driver)], stdout=log, stderr=log, start_new_session=True
-        )
+            [sys.executable, "-c", CALL + code], stdout=output, stderr=output, cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True,
+        )  # fmt: skip
+
+
+def start(base, number=0):
+    """Another call of run_missing."""
+    place = Place(str(base / "runs"), "data")
+    command = f"lambda run: trainer(run, {place!r}, {str(base)!r}, {SECONDS})"
+    code = f"states = run_missing(RUNS, {place!r}, {command}, seconds=0.05)\n"
+    return call(
+        f"{code}raise SystemExit(set(states.values()) != {{'done'}})", base / f"{number}.log"
+    )
 
 
 # ---- here ----------------------------------------------------------------------------------------
@@ -144,12 +144,7 @@ def test_a_trainer_that_outlives_its_call_keeps_the_run(base, place):
     pid = base / "pid"
     deaf = f"trap '' TERM; echo $$ >{pid}.part; mv {pid}.part {pid}; exec sleep 60"
     command = ["bash", "-c", deaf]  # else it would end with its call
-    script = (
-        f"import sys; sys.path[:0] = {[str(ROOT / 'tools'), str(ROOT), str(ROOT / 'tests')]}\n"
-        "from tools.reproduce.here import execute; from tools.reproduce.state import Place\n"
-        f"from tests.helpers.stand_in_trainer import A; execute(A, {place!r}, {command})"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
+    process = call(f"execute(A, {place!r}, {command})")
     while not pid.exists():
         time.sleep(0.01)
     process.kill()
@@ -177,20 +172,10 @@ def test_a_trainer_ends_with_its_call(number, moment, base, place):
     shell.write_text(CHAIN.format(command=shlex.join(trainer(A, place, base, seconds=60))))
     chain = ["bash", "-c", f"echo $$ >{base}/pid.part; mv {base}/pid.part {base}/pid; "
              f"exec bash {shell}"]  # fmt: skip
-    script = (
-        f"import sys; sys.path[:0] = {[str(ROOT / 'tools'), str(ROOT), str(ROOT / 'tests')]}\n"
-        "from tools.reproduce.here import end_when_asked, execute\n"
-        "from tools.reproduce.state import Place\n"
-        "from tests.helpers.stand_in_trainer import A\n"
-        f"end_when_asked(); execute(A, {place!r}, {chain})"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
-    if moment == "while it trains":  # it sleeps 30 s before it begins
-        while not (base / "pid").exists():
-            time.sleep(0.01)
-    else:
-        while not (place.folder(A) / LOG).exists():
-            time.sleep(0.01)
+    process = call(f"execute(A, {place!r}, {chain})")
+    begun = base / "pid" if moment == "while it trains" else place.folder(A) / LOG
+    while not begun.exists():  # it sleeps 30 s before it begins
+        time.sleep(0.01)
     process.send_signal(number)
     process.wait(timeout=60)
     for _ in range(6000):
@@ -208,7 +193,7 @@ def test_killed_at_random_moments_each_run_is_done_once(base):
         process = start(base, number)
         while process.poll() is None and journal(base) == before:
             time.sleep(0.01)
-        time.sleep(dice.uniform(0, 2 * SECONDS))
+        time.sleep(dice.uniform(0, SECONDS))
         how = number % 3
         if how == 0:
             process.kill()
@@ -218,26 +203,23 @@ def test_killed_at_random_moments_each_run_is_done_once(base):
         else:
             process.terminate()
         process.wait()
-    assert start(base, "last").wait(timeout=300) == 0, (base / "driverlast.log").read_text()
+    assert start(base, "last").wait(timeout=300) == 0, (base / "last.log").read_text()
     check_each_once(base)
     assert sum(n for line, n in journal(base).items() if "begins" in line) > len(RUNS)
 
 
-def test_two_at_once_share_the_runs(base):
+@pytest.mark.parametrize("killed", [False, True])
+def test_two_at_once_share_the_runs_and_one_does_those_of_a_killed_one(base, killed):
     first, second = start(base, 1), start(base, 2)
-    assert (first.wait(timeout=300), second.wait(timeout=300)) == (0, 0)
-    check_each_once(base)
-    assert sum(journal(base).values()) == 2 * len(RUNS), "nothing was begun in vain"
-
-
-def test_one_of_two_is_killed_and_the_other_does_the_rest(base):
-    first, second = start(base, 1), start(base, 2)
-    while sum(journal(base).values()) < 3:
-        time.sleep(0.01)
-    os.killpg(first.pid, signal.SIGKILL)
+    if killed:
+        while sum(journal(base).values()) < 3:
+            time.sleep(0.01)
+        os.killpg(first.pid, signal.SIGKILL)
     assert second.wait(timeout=300) == 0
-    first.wait()
+    assert first.wait(timeout=300) == (-signal.SIGKILL if killed else 0)
     check_each_once(base)
+    begun = sum(journal(base).values())
+    assert killed or begun == 2 * len(RUNS), "nothing was begun in vain"
 
 
 # ---- the command ---------------------------------------------------------------------------------
@@ -313,22 +295,6 @@ def test_a_run_that_needs_a_hand_stops_no_other(how, base, place, capsys, slurm)
     states = run_missing(plan, place, lambda run: trainer(run, place, base))
     assert states == {"a": state_now, "b": "done", "c": "skipped", "f": "done"}
     assert "again a" not in journal(base)
-
-
-@pytest.mark.parametrize("years", [-1, 0, 1])
-def test_what_failed_before_is_tried_again_whatever_the_clock_says(years, base, place):
-    place.folder(BROKEN).mkdir(parents=True)
-    mark = place.folder(BROKEN) / FAILED
-    mark.write_text("exit status 3\n")
-    os.utime(mark, (time.time() + years * 365 * 86400,) * 2)
-    assert look(BROKEN, place)[0] == "failed"
-    assert run_missing([BROKEN], place, lambda run: trainer(run, place, base)) == {
-        "broken": "failed"
-    }
-    assert journal(base)["begins broken"] == 1
-    (base / "mended").touch()
-    os.utime(mark, (time.time() + years * 365 * 86400,) * 2)
-    assert run_missing([BROKEN], place, lambda run: trainer(run, place, base)) == {"broken": "done"}
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # ---- read
     runs, problems = load_records(options.runs)
     footprints, unreadable = load_footprints(options.runs)
-    problems += unreadable
+    problems = list(dict.fromkeys([*problems, *unreadable]))
     if not runs and not footprints:
         for problem in problems:
             print(problem, file=sys.stderr)

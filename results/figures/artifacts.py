@@ -8,12 +8,13 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import shlex
 from collections import defaultdict
 from collections.abc import Container, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from PIL import Image
@@ -21,6 +22,7 @@ from PIL import Image
 from results.record.labels import DATASETS, METHODS, backbone_label, epochs_label, rank
 from results.record.run_record import KINDS, RunRecord
 from results.record.text import is_printable, shown
+from results.tables.footprints import Report
 from results.tables.load import Problem, Run, artifact_path
 
 MAX_PANELS = 24  # loss curves
@@ -30,7 +32,9 @@ MAX_UNITS = 100
 MAX_SCENES = 6  # pictures per dataset and protocol, each drawn for every backbone
 MAX_PICTURE_BYTES = 32 << 20
 MAX_PICTURE_PIXELS = 40_000_000
-SHOWN_SIDE = 480  # pixels, the longer side in the report
+SHOWN_SIDE, PLOT_SIDE = 480, 1200  # pixels at most, of pictures and plots in the report
+JPEG = {"quality": 88, "subsampling": 0}
+DRAW = "pretrain.costs.footprint_plot"  # draws a report with measured steps
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,14 @@ class Scene:
     protocol: str
     name: str
     shots: tuple[tuple[str, str], ...]
+
+
+class Plot(NamedTuple):
+    """A footprint report's file and its plot, a data URI; or how to draw it."""
+
+    path: str
+    source: str
+    command: str
 
 
 def run_label(record: RunRecord) -> str:
@@ -116,7 +128,8 @@ def load_scenes(runs: Iterable[Run]) -> tuple[list[Scene], list[Problem]]:
             images = []
             for caption, run, relative in shots:
                 try:
-                    images.append((caption, _read_picture(run.path, relative)))
+                    path = artifact_path(run.path, relative)
+                    images.append((caption, read_picture(path, SHOWN_SIDE, "JPEG", **JPEG)))
                 except (OSError, ValueError) as error:
                     problems.append(Problem("warning", run.path, f"picture: {error}"))
             if images:
@@ -181,19 +194,40 @@ def _fits(columns: Iterable[Any]) -> bool:
     return len(names) <= 2 + MAX_UNITS and all(is_printable(str(name)) for name in names)
 
 
-def _read_picture(record_path: str, relative: object) -> str:
-    """A PNG or JPEG file, shrunk and encoded anew, as a data URI."""
-    path = artifact_path(record_path, relative)
+def read_picture(path: Path, side: int, stored: str, **how: Any) -> str:
+    """A PNG or JPEG file, shrunk to `side` pixels and encoded anew, as a data URI.
+
+    Raises:
+        ValueError: too large, or not readable; names the file.
+    """
     if path.stat().st_size > MAX_PICTURE_BYTES:
-        raise ValueError(f"{relative!r} is larger than {MAX_PICTURE_BYTES >> 20} MiB")
+        raise ValueError(f"{path.name!r} is larger than {MAX_PICTURE_BYTES >> 20} MiB")
     try:
         with Image.open(path, formats=("PNG", "JPEG")) as image:
             if image.width * image.height > MAX_PICTURE_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels are too many")
             picture = image.convert("RGB")
     except Exception as error:  # Pillow raises of every kind
-        raise ValueError(f"{relative!r} is not a readable PNG or JPEG file ({error})") from error
-    picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+        raise ValueError(f"{path.name!r} is not a readable PNG or JPEG file ({error})") from error
+    picture.thumbnail((side, side))
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=88, subsampling=0)
-    return data_uri(buffer.getvalue(), "image/jpeg")
+    picture.save(buffer, stored, **how)
+    return data_uri(buffer.getvalue(), f"image/{stored.lower()}")
+
+
+def load_plots(reports: Iterable[Report]) -> tuple[list[Plot], list[Problem]]:
+    """One for every file of reports, in their order; a picture that cannot be read is a problem."""
+    plots, problems = [], []
+    for path in dict.fromkeys(report.path for report in reports):
+        picture = Path(path).with_suffix(".png")
+        source = ""
+        try:
+            if picture.is_symlink():
+                raise ValueError(f"{picture.name} is a link")
+            if picture.is_file():
+                source = read_picture(picture, PLOT_SIDE, "PNG", optimize=True)
+        except (OSError, ValueError) as error:
+            problems.append(Problem("warning", path, f"plot: {error}"))
+        command = shlex.join(["python", "-m", DRAW, path, str(picture)])
+        plots.append(Plot(path, source, "" if source else command))
+    return plots, problems

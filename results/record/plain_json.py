@@ -7,15 +7,30 @@ nothing may be too large, or a table that a record goes into could be neither co
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from results.record.files import regular_file
 from results.record.text import MAX_TEXT, is_printable, shown
 
 MAX_INTEGER = 2**63 - 1
 MAX_ENTRIES = 1000  # of a list or an object
 MAX_DEPTH = 20  # of lists and objects in each other; ours have up to 4
+
+
+def read_json(path: str | os.PathLike[str], what: str, max_bytes: int) -> Any:
+    """What a JSON file holds, not checked any further; a ValueError says that it is no `what`."""
+    if regular_file(path).stat().st_size > max_bytes:
+        raise ValueError(f"{path}: larger than {max_bytes >> 20} MiB; expected a {what}")
+    try:
+        return msgspec.json.decode(Path(path).read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a JSON file ({error}); expected a {what}") from error
 
 
 def plain(name: str, value: object, depth: int = 0) -> Any:

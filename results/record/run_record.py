@@ -20,9 +20,9 @@ from typing import Annotated, Any, Literal, TypedDict
 import msgspec
 from msgspec import Meta
 
-from results.record.files import regular_file, write_atomically
+from results.record.files import write_atomically
 from results.record.migration import migrate
-from results.record.plain_json import MAX_ENTRIES, plain
+from results.record.plain_json import MAX_ENTRIES, plain, read_json
 from results.record.protocol import incomplete
 from results.record.text import MAX_TEXT, shown
 
@@ -135,12 +135,7 @@ class RunRecord:
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> RunRecord:
         """Read and check a record; a ValueError names the file, what was found and expected."""
-        if regular_file(path).stat().st_size > MAX_BYTES:
-            raise ValueError(f"{path}: larger than {MAX_BYTES >> 20} MiB; expected a run record")
-        try:
-            content = msgspec.json.decode(Path(path).read_bytes())
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}: not a JSON file ({error}); expected a run record") from error
+        content = read_json(path, "run record", MAX_BYTES)
         if not isinstance(content, dict):
             found = type(content).__name__
             raise ValueError(f"{path}: found a JSON {found}, expected an object with a run record")

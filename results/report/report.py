@@ -26,10 +26,10 @@ from results.figures.artifacts import (
     data_uri,
     in_order,
     load_losses,
+    load_plots,
     load_scenes,
     losses_by_method,
 )
-from results.figures.footprint_plots import load_plots
 from results.figures.plots import (
     ap_bars,
     decoder_curves,

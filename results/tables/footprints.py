@@ -7,16 +7,15 @@ footprint` writes them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct, structs
 
-from results.record.files import regular_file
-from results.record.plain_json import plain
-from results.tables.load import FOOTPRINTS, Problem
+from results.record.plain_json import plain, read_json
+from results.tables.load import FOOTPRINTS, Problem, find_files
 
 Share = Annotated[float, Meta(ge=0, le=10**15)]  # what is larger is no measurement
 Number = Annotated[int, Meta(ge=1, le=10**15)]
@@ -71,13 +70,11 @@ MAX_BYTES = 64 << 20
 
 
 def load_footprints(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Report], list[Problem]]:
-    """Every footprint report at or below `paths`, each with its file under `path`.
-
-    Hidden folders and links below a path are not followed. What is no report becomes a `Problem`.
-    """
+    """Every footprint report at or below `paths`, found as `load_records` finds records."""
     reports: list[Report] = []
     problems: list[Problem] = []
-    files = (file for path in paths for file in _find(Path(path), problems))
+    named = [p for p in map(Path, paths) if p.is_dir() or (p.match(FOOTPRINTS) and p.exists())]
+    files = [file for path in named for file in find_files(path, FOOTPRINTS, problems)]
     for file in dict.fromkeys(files):
         try:
             reports += read_footprints(file)
@@ -94,14 +91,7 @@ def read_footprints(path: str | os.PathLike[str]) -> list[Report]:
         OSError: it cannot be read.
         ValueError: it is no report; names the file and says what is missing.
     """
-    if regular_file(path).stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path}: larger than {MAX_BYTES >> 20} MiB; expected a footprint report")
-    try:
-        content = msgspec.json.decode(Path(path).read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{path}: not a JSON file ({error}); expected a footprint report"
-        ) from error
+    content = read_json(path, "footprint report", MAX_BYTES)
     reports = content.get("reports", [content]) if isinstance(content, dict) else []
     if not isinstance(reports, list) or not reports:
         raise ValueError(f"{path}: no footprint report; `python -m pretrain.footprint` writes one")
@@ -124,16 +114,3 @@ def best_report(reports: Iterable[Report], encoder: str) -> Report | None:
 
 def _preference(report: Report) -> tuple[bool, int, str]:
     return (report.precision == "float32", report.batch_size // report.world_size, report.path)
-
-
-def _find(root: Path, problems: list[Problem]) -> Iterator[Path]:
-    if root.match(FOOTPRINTS) and root.exists() and not root.is_dir():
-        yield root
-    for folder, subfolders, files in os.walk(root):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(files):
-            file = Path(folder, name)
-            if file.match(FOOTPRINTS) and file.is_symlink():
-                problems.append(Problem("bad", str(file), "a link or not a plain file; not read"))
-            elif file.match(FOOTPRINTS):
-                yield file

@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
+from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
-
-import pandas as pd
 
 from results.record.run_record import FILE_NAME, RunRecord, parse_utc
 from results.record.text import is_printable, shown
 from results.tables.backbone import backbone_deviations, unexplained
 
-METRIC_PREFIX = "metric_"
 FOOTPRINTS = "footprint*.json"  # reports that may be named beside the runs
 
 # Two records that agree in all of these are the same run, done twice. What the backbone's
@@ -74,8 +72,10 @@ def load_records(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Run], li
     """
     problems: list[Problem] = []
     runs: dict[Path, Run] = {}  # by resolved path: overlapping folders count once
-    for path in paths:
-        for file in _find(Path(path), problems):
+    for path in map(Path, paths):
+        if path.is_file() and path.match(FOOTPRINTS):
+            continue
+        for file in find_files(path, FILE_NAME, problems):
             real = file.resolve()
             if real in runs:
                 continue
@@ -90,19 +90,6 @@ def load_records(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Run], li
     kept = _latest(runs.values(), problems)
     problems += _fingerprint_warnings(kept)
     return kept, list(dict.fromkeys(problems))
-
-
-def as_frame(runs: Iterable[Run]) -> pd.DataFrame:
-    """One row per run, for analysis: the record's fields, and a column `metric_<name>` a metric."""
-    names = [field.name for field in fields(RunRecord) if field.name != "metrics"]
-    rows = [
-        {name: getattr(run.record, name) for name in names}
-        | {METRIC_PREFIX + name: value for name, value in run.record.metrics.items()}
-        | {"record_path": run.path, "backbone_deviations": run.backbone_deviations}
-        for run in runs
-    ]
-    frame = pd.DataFrame(rows, columns=None if rows else [*names, "record_path"])
-    return frame.astype(dict.fromkeys(("pretrain_epochs", "split"), "Int64"))  # or <NA>
 
 
 def artifact_path(record_path: str | os.PathLike[str], relative: object) -> Path:
@@ -126,20 +113,25 @@ def artifact_path(record_path: str | os.PathLike[str], relative: object) -> Path
     return path
 
 
-def _find(root: Path, problems: list[Problem]) -> Iterator[Path]:
+def find_files(root: Path, pattern: str, problems: list[Problem]) -> Iterator[Path]:
+    """`root` where it is a file, else the files below it whose name fits `pattern`.
+
+    Hidden folders are left out; links, and what cannot be looked into, become problems.
+    """
     if not root.exists():
         problems.append(Problem("bad", shown(str(root))[1:-1], "no such file or folder"))
-    elif not root.is_dir() and not root.match(FOOTPRINTS):
+        return
+    if not root.is_dir():
         yield root
+        return
 
     def unreadable(error: OSError) -> None:
         name = shown(str(error.filename))[1:-1]
         problems.append(Problem("bad", name, error.strerror or str(error)))
 
-    for folder, subfolders, files in os.walk(root, onerror=unreadable) if root.is_dir() else ():
+    for folder, subfolders, names in os.walk(root, onerror=unreadable):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        if FILE_NAME in files:
-            file = Path(folder, FILE_NAME)
+        for file in (Path(folder, name) for name in sorted(names) if fnmatch(name, pattern)):
             if file.is_symlink() or not file.is_file():
                 problems.append(Problem("bad", str(file), "a link or not a plain file; not read"))
             else:

@@ -163,8 +163,10 @@ def test_twenty_classes_all_look_different():
     assert len(looks) == 20
 
 
-@pytest.mark.parametrize("panels", [1, 2, 3])
-@pytest.mark.parametrize("name", ["n{}", "great white shark {}", "W" * 60 + " {}", "{}" + "W" * 60])
+@pytest.mark.parametrize(
+    ("panels", "name"),
+    [(1, "n{}"), (1, "W" * 60 + " {}"), (2, "{}" + "W" * 60), (3, "great white shark {}")],
+)
 def test_the_legend_lies_inside_the_figure_and_names_every_class(panels, name):
     classes = [name.format(i) for i in range(10)]
     frame = pd.DataFrame({"x": range(10), "y": 0, "class": classes})
@@ -266,7 +268,7 @@ def test_different_classes_get_no_common_legend():
 
 
 def test_the_command_writes_png_and_pdf_twice_the_same(tmp_path, capsys):
-    files = [str(write(tmp_path / f"{m}.npz", **clusters(m))) for m in ("simclr", "gim", "loco")]
+    files = [str(write(tmp_path / f"{m}.npz", **clusters(m))) for m in ("simclr", "loco")]
     assert main([*files, "--out", str(tmp_path / "fig3")]) == 0
     written = [tmp_path / "fig3.png", tmp_path / "fig3.pdf"]
     assert capsys.readouterr().out.split() == [str(path) for path in written]
@@ -279,7 +281,7 @@ def test_the_command_writes_png_and_pdf_twice_the_same(tmp_path, capsys):
 
 
 def test_the_report_draws_both_from_records(tmp_path):
-    for method in UNITS:
+    for method in ("simclr", "gim"):
         pretraining(tmp_path / "pre", method, method)
         record = make_record(
             kind="linear",
@@ -293,13 +295,13 @@ def test_the_report_draws_both_from_records(tmp_path):
         write(tmp_path / "lin" / method / "run0" / "features.npz", **clusters(method))
     frame, _ = load_records([tmp_path])
     groups, problems = load_features(frame)
-    assert problems == [] and [len(found) for found in groups.values()] == [3]
+    assert problems == [] and [len(found) for found in groups.values()] == [2]
     page, problems = render_report(frame)
     assert problems == []
     assert "Contrastive loss of every decoder, methods together: resnet50, 100 epochs" in page
     assert "t-SNE of frozen features, backbones side by side: resnet50, imagenet1k" in page
     (tmp_path / "lin" / "gim" / "run0" / "features.npz").write_bytes(b"cut short")
-    _, problems = render_report(frame)
+    _, problems = load_features(frame)
     assert ["features: " in problem.reason for problem in problems] == [True]
 
 

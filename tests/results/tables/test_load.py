@@ -2,12 +2,12 @@
 
 import json
 import os
+from datetime import UTC, datetime
 
-import pandas as pd
 import pytest
 
 from results.record.run_record import RunRecord
-from results.tables.load import artifact_path, as_frame, load_records
+from results.tables.load import artifact_path, load_records
 from tests.helpers.run_records import SHA, make_record, write_records
 
 PROVENANCE = {"dataset": "imagenet1k", "deviations": [], "seed": 0}  # make_record's
@@ -17,21 +17,12 @@ def by_kind(problems, kind):
     return [problem for problem in problems if problem.kind == kind]
 
 
-def test_one_row_per_record_with_fields_and_metrics(tmp_path):
-    write_records(
-        tmp_path,
-        make_record(metrics={"box_ap": 32.6}),
-        make_record(method="random", metrics={"mask_ap": 1.5}, split=4),
-    )
-    runs, problems = load_records([tmp_path])
-    assert problems == []
-    rows = as_frame(runs).set_index("method")
-    assert rows.loc["loco", "metric_box_ap"] == 32.6 and pd.isna(rows.loc["loco", "metric_mask_ap"])
-    assert rows.loc["random", "metric_mask_ap"] == 1.5 and rows.loc["random", "split"] == 4
-    assert rows.loc["loco", "pretrain_epochs"] == 100
-    assert pd.isna(rows.loc["random", "pretrain_epochs"])
-    assert rows.loc["loco", "record_path"] == str(tmp_path / "run0" / "record.json")
-    assert runs[0].finished_at == pd.Timestamp("2026-01-31T12:01:01Z")
+def test_every_record_becomes_a_run_with_its_path(tmp_path):
+    record = make_record(metrics={"box_ap": 32.6})
+    (run,), problems = load_records([write_records(tmp_path, record)])
+    assert problems == [] and run.record == record
+    assert run.path == str(tmp_path / "run0" / "record.json")
+    assert run.finished_at == datetime(2026, 1, 31, 12, 1, 1, tzinfo=UTC)
 
 
 def test_bad_records_are_listed_and_stop_nothing(tmp_path):
@@ -124,10 +115,9 @@ def test_splits_have_data_of_their_own(tmp_path):
     assert load_records([write_records(tmp_path, *records)])[1] == []
 
 
-def test_nothing_gives_an_empty_frame_with_its_columns(tmp_path):
+def test_nothing_gives_no_run(tmp_path):
     frame, problems = load_records([tmp_path])
     assert frame == [] and problems == []
-    assert as_frame(frame).empty and {"kind", "protocol", "record_path"} <= set(as_frame(frame))
 
 
 def test_artifacts_stay_in_their_folder(tmp_path):

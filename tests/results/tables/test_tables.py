@@ -169,6 +169,18 @@ def test_no_other_run_enters_the_paper_s_table(tmp_path, changes):
     assert (both["table2"].cells["n"] > 0).sum() == 2
 
 
+def test_a_method_that_the_paper_has_not_stands_below_its_rows(tmp_path):
+    """Under its own name, in its block; with a setting of its own, in another table."""
+    own = make_record(method="my_layout", metrics={"box_ap": 33.0, "mask_ap": 31.0})
+    changed = make_record(method="my_layout", settings={"units": "other"}, setting="units=other")
+    tables = tables_of(tmp_path, make_record(), own, changed)
+    rows = [row for row in tables["table2"].rows if row.key.pretrain_epochs == 100]
+    assert [row.names for row in rows][-2:] == [("LoCo", "Sh-50"), ("my_layout", "R-50")]
+    assert [cell.text for cell in rows[-1].cells] == ["33.0", "31.0", EM_DASH, EM_DASH]
+    assert ",my_layout,R-50,33.0,31.0," in to_csv(tables["table2"])
+    assert tables["other_frozen"].rows[0].names == ("my_layout", "R-50", "units=other")
+
+
 def test_random_init_may_join_table_2(tmp_path):
     table = tables_of(tmp_path, make_record(method="random"), make_record())["table2"]
     assert table.cells.iloc[0]["Method"] == "Random Init"

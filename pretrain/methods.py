@@ -121,6 +121,10 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
         flat |= value if isinstance(value, dict) else {name: value}
     if flat.get("sharing", ...) is None:
         del flat["sharing"]
+    if "type" in flat:  # of a loss that is not InfoNCE
+        flat["loss"] = flat.pop("type")
+    if flat.get("temperature", ...) is None:
+        del flat["temperature"]
     return flat
 
 

@@ -26,3 +26,9 @@ def test_settings_have_the_words_that_older_records_have(method, change):
 
 def test_nobody_knows_the_settings():
     assert setting_of("loco", {}) == setting_of("supervised", {}) == ""
+
+
+def test_another_loss_is_told_by_its_name_and_its_arguments():
+    model = {"loss": {"type": "Other", "weight": 0.5}}
+    complete(model, "loco")
+    assert setting_of("loco", settings_of(model)) == "loss=Other weight=0.5"

@@ -57,7 +57,7 @@ class Decoder(nn.Module):
         self.conv = nn.Sequential(
             *(encoder.conv_block(channels, 2 if downsample else 1) for _ in range(conv_blocks))
         )
-        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.pool = encoder.pooling()
         layers: list[nn.Module] = []
         for _ in range(mlp_layers - 1):
             layers += [
@@ -71,7 +71,7 @@ class Decoder(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(N, channels, H, W) of the unit's last block -> (N, out_dim), not yet normalised."""
         features = self.conv(self.stages(self.front(features)))
-        return self.mlp(self.pool(features).flatten(1))
+        return self.mlp(self.pool(features))
 
 
 def stage_of(encoder: Encoder, stop: int) -> int:

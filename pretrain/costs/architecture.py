@@ -7,21 +7,23 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from pretrain.costs.stage_costs import RESIDUAL_BLOCKS, SHORTCUTS
-from pretrain.encoders import build_encoder, run_block
+from pretrain.encoders import ConvolutionalEncoder, build_encoder, run_block
 
 
 def architecture(encoder_name: str, image_size: int = 224) -> list[dict[str, Any]]:
     """Every layer as Table 8 lists them: ``layer``, ``output_size`` (pixels), ``structure``.
 
     Convolutions of a residual block's shortcut and changes of size inside of a stage are left out,
-    as in Table 8; ``[3×3, 96; 3×3, 96] × 3`` are three blocks of two convolutions each.
+    as in Table 8; ``[3×3, 96; 3×3, 96] × 3`` are three blocks of two convolutions each. An encoder
+    that is not convolutional has no such list.
 
     Raises:
         ValueError: no encoder has that name.
     """
     with FakeTensorMode():
         encoder = build_encoder(encoder_name)
+        if not isinstance(encoder, ConvolutionalEncoder):
+            return []
         x = torch.empty(2, 3, image_size, image_size)
         layers = []
         for name, stage in zip(encoder.stage_names, encoder.stages(), strict=True):
@@ -37,7 +39,8 @@ def architecture(encoder_name: str, image_size: int = 224) -> list[dict[str, Any
                 for m in modules
                 if isinstance(m, nn.MaxPool2d)
             ]
-            blocks = [_block(m) for m in modules if isinstance(m, RESIDUAL_BLOCKS)]
+            branches = filter(None, map(encoder.main_branch, modules))
+            blocks = ["; ".join(_conv(conv, strided=False) for conv in convs) for convs in branches]
             runs = [f"[{text}] × {len(list(same))}" for text, same in groupby(blocks)]
             layers.append(_layer(f"{name}_x", x.shape[-1], [*pools, *runs]))
     return layers
@@ -45,17 +48,6 @@ def architecture(encoder_name: str, image_size: int = 224) -> list[dict[str, Any
 
 def _layer(name: str, size: int, structure: list[str]) -> dict[str, Any]:
     return {"layer": name, "output_size": int(size), "structure": structure}
-
-
-def _block(module: nn.Module) -> str:
-    """The convolutions on the main branch, from the first to the last."""
-    return "; ".join(
-        _conv(conv, strided=False)
-        for name, child in module.named_children()
-        if name not in SHORTCUTS
-        for conv in child.modules()
-        if isinstance(conv, nn.Conv2d)
-    )
 
 
 def _conv(conv: nn.Conv2d, strided: bool = True) -> str:

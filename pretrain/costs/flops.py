@@ -43,4 +43,8 @@ class MultiplyAdds(TorchDispatchMode):
             self.passes["weight_gradients"] += macs * weight_gradient
         elif func is aten.mm.default:  # (M, K) @ (K, N)
             self.passes["linear"] += result.numel() * args[0].shape[1]
+        elif func is aten.addmm.default:  # (bias, (M, K), (K, N))
+            self.passes["linear"] += result.numel() * args[1].shape[1]
+        elif func is aten.bmm.default:  # (B, M, K) @ (B, K, N)
+            self.passes["linear"] += result.numel() * args[0].shape[2]
         return result

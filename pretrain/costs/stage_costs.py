@@ -3,17 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torchvision.models.resnet import BasicBlock, Bottleneck
-from torchvision.models.shufflenetv2 import InvertedResidual
 
 from pretrain.costs.flops import MultiplyAdds
 from pretrain.costs.peak_memory import PeakMemory
 from pretrain.encoders import build_encoder, run_block
-
-RESIDUAL_BLOCKS = (BasicBlock, Bottleneck, InvertedResidual)
-SHORTCUTS = ("downsample", "branch1")  # what torchvision calls the side branch of such a block
 
 
 @dataclass(frozen=True)
@@ -53,30 +47,19 @@ def stage_costs(encoder_name: str, batch_size: int, image_size: int) -> list[Sta
     with FakeTensorMode(), PeakMemory() as memory, MultiplyAdds() as work:
         encoder = build_encoder(encoder_name).train()
         x = torch.empty(batch_size, 3, image_size, image_size)
-        for name, stage in zip(encoder.stage_names, encoder.stages(), strict=True):
+        stages = zip(encoder.stage_names, encoder.stages(), encoder.out_channels, strict=True)
+        for name, stage, channels in stages:
             bytes_before, macs_before = memory.alive_bytes, work.macs
             for block in stage:
                 x = run_block(block, x)
-            channels = sum(_main_branch_channels(module) for block in stage for module in block)
+            layers = [layer for block in stage for layer in encoder.counted_layers(block)]
+            positions = x[0].numel() // channels
             costs.append(
                 StageCost(
                     name,
-                    elements=channels * x.shape[2] * x.shape[3],
+                    elements=positions * sum(len(layer.weight) for layer in layers),
                     macs=(work.macs - macs_before) // batch_size,
                     saved_bytes=memory.alive_bytes - bytes_before,
                 )
             )
     return costs
-
-
-def _main_branch_channels(module: nn.Module) -> int:
-    """Channels out of all convolutions of a residual block but its shortcut's; else 0."""
-    if not isinstance(module, RESIDUAL_BLOCKS):
-        return 0
-    return sum(
-        conv.out_channels
-        for name, child in module.named_children()
-        if name not in SHORTCUTS
-        for conv in child.modules()
-        if isinstance(conv, nn.Conv2d)
-    )

@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from pretrain.costs.flops import MultiplyAdds
 from pretrain.costs.peak_memory import MIB, PeakMemory
 from pretrain.decoders import stage_of
-from pretrain.encoders import build_encoder, run_block
+from pretrain.encoders import ConvolutionalEncoder, build_encoder, run_block
 from pretrain.local_backward import OnReady
 from pretrain.local_data_parallel import LocalDistributed
 from pretrain.losses import Batch
@@ -89,6 +89,8 @@ class Workload:
         # Images come as the encoder takes them; the preprocessor is never asked.
         arguments: dict[str, Any] = {"data_preprocessor": {"type": "BaseDataPreprocessor"}}
         complete(arguments, step.method)
+        if not isinstance(build_encoder(self.encoder), ConvolutionalEncoder):
+            arguments["decoder"]["conv_blocks"] = 0
         return LocalContrastive(self.encoder, recompute=recompute, **arguments).train()
 
 
@@ -176,15 +178,16 @@ def count_step(work: Workload, step: Step, recompute: Sequence[str] = ()) -> Ste
 
 def decoder_macs(work: Workload, step: Step) -> Counter[str]:
     """Multiply-adds of a step's decoders and losses alone, in both directions."""
-    with _processes(work.world_size), FakeTensorMode(), MultiplyAdds() as done:
+    with _processes(work.world_size), FakeTensorMode():
         model = work.model(step)
-        sides = model.encoder.stage_sides(work.image_size)
         batch = Batch(torch.empty(work.local_batch_size, 3, work.image_size, work.image_size))
-        for unit, decoder, loss in zip(model.units, model.decoders, model.losses, strict=True):
-            top = stage_of(model.encoder, unit.stop)
-            size = (model.encoder.out_channels[top], sides[top], sides[top])
-            features = torch.empty(work.local_batch_size, *size, requires_grad=True)
-            loss(decoder(features), batch).backward()
+        with torch.no_grad():
+            shapes = [features.shape for features in model.encoder(batch.images)]
+        with MultiplyAdds() as done:
+            for unit, decoder, loss in zip(model.units, model.decoders, model.losses, strict=True):
+                shape = shapes[stage_of(model.encoder, unit.stop)]
+                features = torch.empty(shape, requires_grad=True)
+                loss(decoder(features), batch).backward()
     return done.passes
 
 
@@ -203,8 +206,9 @@ def work_parts(step: StepCount, decoders: Counter[str]) -> dict[str, int]:
         name: step.passes[name] - decoders[name]
         for name in ("forward", "input_gradients", "weight_gradients")
     }
-    assert step.passes["linear"] == decoders["linear"]  # the encoders have no linear layers
-    return {**encoder, "decoders": decoders.total()}
+    products = step.passes["linear"] - decoders["linear"]  # of an encoder with linear layers
+    linear = {"matrix_products": products} if products else {}
+    return {**encoder, **linear, "decoders": decoders.total()}
 
 
 def best_recomputation(

@@ -3,12 +3,26 @@
 from collections.abc import Callable
 from functools import partial
 
-from pretrain.encoders.contract import Block, Encoder, block_parameters, run_block
+from pretrain.encoders.contract import (
+    Block,
+    ConvolutionalEncoder,
+    Encoder,
+    block_parameters,
+    run_block,
+)
 from pretrain.encoders.presnet import PResNet
 from pretrain.encoders.resnet import ResNet
 from pretrain.encoders.shufflenet import ShuffleNetV2
 
-__all__ = ["ENCODERS", "Block", "Encoder", "block_parameters", "build_encoder", "run_block"]
+__all__ = [
+    "ENCODERS",
+    "Block",
+    "ConvolutionalEncoder",
+    "Encoder",
+    "block_parameters",
+    "build_encoder",
+    "run_block",
+]
 
 ENCODERS: dict[str, Callable[[], Encoder]] = {
     "resnet50": partial(ResNet, "resnet50"),
@@ -56,7 +70,8 @@ def build_encoder(name: str) -> Encoder:
             f"{name!r}"
         )
     stages = len(encoder.stages())
-    for attribute in ("stage_names", "out_channels", "strides"):
+    strides = ("strides",) if isinstance(encoder, ConvolutionalEncoder) else ()
+    for attribute in ("stage_names", "out_channels", *strides):
         if len(values := getattr(encoder, attribute, ())) != stages:
             raise ValueError(
                 f"the encoder {name!r} has {stages} stages, but its {attribute} are {values}; "

@@ -1,4 +1,4 @@
-"""What every encoder promises: named stages, made of residual blocks, run in order."""
+"""What every encoder promises: named stages, made of blocks, run in order."""
 
 import math
 from collections.abc import Sequence
@@ -13,24 +13,21 @@ Block = tuple[nn.Module, ...]
 
 
 class Encoder(nn.Module):
-    """A convolutional network seen as a chain of stages of residual blocks (section 4, Fig. 1).
+    """A network seen as a chain of stages of blocks (section 4, Fig. 1): all that local learning
+    needs. Detectors need a :class:`ConvolutionalEncoder`.
 
-    A subclass sets the attributes below and implements :meth:`stages`. Its parameters keep the
-    names that torchvision gives them, so a backbone file needs no renaming anywhere.
+    A subclass sets the attributes below and implements :meth:`stages`. What a stage puts out is
+    (N, channels), or (N, ..., channels) with its positions between.
 
     Attributes:
         name: the name under which :func:`pretrain.encoders.build_encoder` knows it.
         stage_names: one name a stage, from the input up: ``("res2", "res3", "res4", "res5")``.
         out_channels: channels of each stage's output.
-        strides: downsampling of each stage's output against the image; a fraction where a stage
-            does not halve its input. :meth:`stage_sides` says how sizes are rounded.
     """
 
     name: str
     stage_names: tuple[str, ...]
     out_channels: tuple[int, ...]
-    strides: tuple[int | Fraction, ...]
-    kaiming_mode: Literal["fan_in", "fan_out"] = "fan_out"  # as torchvision initialises its ResNets
 
     def stages(self) -> list[list[Block]]:
         """The blocks of every stage, in order; the stem belongs to the first block.
@@ -56,6 +53,68 @@ class Encoder(nn.Module):
                 f"are {', '.join(self.stage_names)}"
             )
 
+    def conv_block(self, channels: int, stride: int) -> nn.Module:
+        """A block for decoders; only convolutional encoders have one.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            f"{self.name} has no conv block for decoders; set model.decoder.conv_blocks=0"
+        )
+
+    def pooling(self) -> nn.Module:
+        """What makes (N, channels) of a stage's output: here the mean over positions."""
+        return MeanOverPositions()
+
+    def counted_layers(self, block: Block) -> list[nn.Conv2d | nn.Linear]:
+        """The layers of a block whose outputs Table 6 would count as its memory: here all."""
+        return [
+            layer
+            for module in block
+            for layer in module.modules()
+            if isinstance(layer, (nn.Conv2d, nn.Linear))
+        ]
+
+    def initialise(self, part: nn.Module) -> None:
+        """Give ``part``, the encoder or layers of its kind, fresh random weights in place."""
+        for module in part.modules():
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Features of every stage.
+
+        Args:
+            images: normalised, (N, 3, H, W).
+        """
+        features = []
+        x = images
+        for stage in self.stages():
+            for block in stage:
+                x = run_block(block, x)
+            features.append(x)
+        return tuple(features)
+
+
+class ConvolutionalEncoder(Encoder):
+    """An encoder whose stages put out maps, (N, out_channels[k], stage_sides(H)[k],
+    stage_sides(W)[k]); its residual blocks are torchvision's.
+
+    Parameters keep torchvision's names, so a backbone file needs no renaming anywhere.
+
+    Attributes:
+        strides: downsampling of each stage's output against the image; a fraction where a stage
+            does not halve its input. :meth:`stage_sides` says how sizes are rounded.
+        residual_blocks: classes of its residual blocks.
+        shortcuts: names of the side branches in them.
+    """
+
+    strides: tuple[int | Fraction, ...]
+    kaiming_mode: Literal["fan_in", "fan_out"] = "fan_out"  # as torchvision initialises its ResNets
+    residual_blocks: tuple[type[nn.Module], ...]
+    shortcuts = ("downsample", "branch1")
+
     def stage_sides(self, image_side: int) -> tuple[int, ...]:
         """Height or width of every stage's output for that of the image, in pixels.
 
@@ -70,6 +129,24 @@ class Encoder(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} has no block for decoders")
 
+    def pooling(self) -> nn.Module:
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1))
+
+    def main_branch(self, module: nn.Module) -> list[nn.Conv2d]:
+        """The convolutions of a residual block but its shortcut's, in order; else none."""
+        if not isinstance(module, self.residual_blocks):
+            return []
+        return [
+            conv
+            for name, child in module.named_children()
+            if name not in self.shortcuts
+            for conv in child.modules()
+            if isinstance(conv, nn.Conv2d)
+        ]
+
+    def counted_layers(self, block: Block) -> list[nn.Conv2d | nn.Linear]:
+        return [conv for module in block for conv in self.main_branch(module)]
+
     def initialise(self, part: nn.Module) -> None:
         """Give ``part``, the encoder or layers of its kind, fresh random weights in place."""
         for module in part.modules():
@@ -78,22 +155,13 @@ class Encoder(nn.Module):
             elif isinstance(module, _BatchNorm):
                 module.reset_parameters()
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Features of every stage.
 
-        Args:
-            images: normalised, (N, 3, H, W).
+class MeanOverPositions(nn.Module):
+    """(N, ..., channels) -> (N, channels)."""
 
-        Returns:
-            One tensor a stage, (N, out_channels[k], stage_sides(H)[k], stage_sides(W)[k]).
-        """
-        features = []
-        x = images
-        for stage in self.stages():
-            for block in stage:
-                x = run_block(block, x)
-            features.append(x)
-        return tuple(features)
+    def forward(self, features: Tensor) -> Tensor:
+        """The mean over all positions; (N, channels) stays as it is."""
+        return features.reshape(len(features), -1, features.shape[-1]).mean(1)
 
 
 def run_block(block: Block, x: Tensor) -> Tensor:

@@ -7,14 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
-from pretrain.encoders.contract import Block, Encoder
+from pretrain.encoders.contract import Block, ConvolutionalEncoder
 
 STAGE_SIDES = (56, 36, 24, 16, 12, 8)  # section 5.6, of a 224 px image
 RATIOS = tuple(Fraction(side, below) for below, side in pairwise(STAGE_SIDES))
 BASIC_STAGES = 2  # res2 and res3 are made of basic blocks, the others of bottlenecks
 
 
-class PResNet(Encoder):
+class PResNet(ConvolutionalEncoder):
     """ResNet in six stages that shrink little by little, bilinearly instead of by strides.
 
     With the defaults: 4.102 GMACs in convolutions at 224 (the paper: 4.16 G) and 23.16 M
@@ -38,6 +38,7 @@ class PResNet(Encoder):
     """
 
     kaiming_mode = "fan_in"  # torch's fan-out takes no account of groups
+    residual_blocks = (BasicBlock, Bottleneck)
     stage_names = ("res2", "res3", "res4", "res5", "res6", "res7")
     strides = tuple(Fraction(224, side) for side in STAGE_SIDES)
 

@@ -3,10 +3,10 @@
 from torch import nn
 from torchvision.models.resnet import Bottleneck, conv1x1
 
-from pretrain.encoders.contract import Block, Encoder
+from pretrain.encoders.contract import Block, ConvolutionalEncoder
 
 
-class ResNet(Encoder):
+class ResNet(ConvolutionalEncoder):
     """Bottleneck ResNet in four stages: conv1+res2, res3, res4, res5 (section 4).
 
     With the defaults it is torchvision's ``resnet50`` without the fc layer: the same modules, the
@@ -20,6 +20,7 @@ class ResNet(Encoder):
             convolution without stride, no max pool. All strides are a quarter of the usual.
     """
 
+    residual_blocks = (Bottleneck,)
     stage_names = ("res2", "res3", "res4", "res5")
     strides = (4, 8, 16, 32)
 

@@ -3,10 +3,10 @@
 from torch import nn
 from torchvision.models.shufflenetv2 import InvertedResidual
 
-from pretrain.encoders.contract import Block, Encoder
+from pretrain.encoders.contract import Block, ConvolutionalEncoder
 
 
-class ShuffleNetV2(Encoder):
+class ShuffleNetV2(ConvolutionalEncoder):
     """ShuffleNet v2 in the shape of ResNet-50: four stages of basic units without a residual sum.
 
     With the defaults it is that of arXiv 1807.11164 without the fc layer: 2.302 GMACs at 224 and
@@ -26,6 +26,7 @@ class ShuffleNetV2(Encoder):
     """
 
     kaiming_mode = "fan_in"  # torch's fan-out takes no account of groups
+    residual_blocks = (InvertedResidual,)
     stage_names = ("res2", "res3", "res4", "res5")
     strides = (4, 8, 16, 32)
 

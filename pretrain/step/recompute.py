@@ -43,8 +43,8 @@ class Recomputed(nn.Module):
     """A block that keeps its input only; its gradients are those of the block itself.
 
     Running statistics are updated by the first run alone: every further one gets copies of the
-    block's buffers and throws them away. There is no dropout in the encoders, so no random state
-    has to be brought back.
+    block's buffers and throws them away. Every run draws the random numbers of the first, so that
+    dropout drops the same.
 
     Args:
         block: modules that run one after the other; they stay the encoder's own.
@@ -64,4 +64,4 @@ class Recomputed(nn.Module):
             copies = {name: buffer.clone() for name, buffer in buffers.items()}
             return functional_call(self.block, copies, (x,))
 
-        return checkpoint(run, x, use_reentrant=False, preserve_rng_state=False)
+        return checkpoint(run, x, use_reentrant=False)

@@ -151,22 +151,6 @@ def test_an_incomplete_result_fills_no_cell_of_the_papers(tmp_path):
     assert any(INCOMPLETE["deviations"][0] in note.text for note in other.notes)
 
 
-def test_complete_and_incomplete_runs_are_never_averaged(tmp_path):
-    demo = {"protocol": "demo_frozen", "dataset": "scenes_coco"}
-    records = [
-        make_record(**demo, seed=0, metrics={"box_ap": 10.0}),
-        make_record(**demo, **INCOMPLETE, seed=1, metrics={"box_ap": 20.0}),
-    ]
-    frame, _ = load_records([write_records(tmp_path, *records)])
-    (table,) = transfer_tables(frame)
-    assert sorted(table.cells["value"].dropna()) == [10.0, 20.0]
-    (row,) = table.cells[table.cells["value"] == 20.0].to_dict("records")
-    assert row["deviations"] == INCOMPLETE["deviations"] and row["mark"] == "a"
-    assert [note.text for note in table.notes if note.mark == "a"] == [
-        "incomplete: evaluated on 4999 of 5000 images."
-    ]
-
-
 def test_a_value_made_wrong_later_is_refused_on_writing(tmp_path):
     record = make_record()
     record.metrics["box_ap"] = float("nan")

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from results.tables.paper import TABLE6, TABLE7
 from results.tables.writers import FORMATS, to_csv, to_latex
 from tests.helpers.places import ROOT
 from tests.helpers.run_records import make_record, write_records
-from tests.results.tables.test_latex import needs_pdflatex
 
 MEASURED = ROOT / "results" / "measured"
 
@@ -249,59 +247,6 @@ def test_our_own_reports_fill_tables_6_to_8():
     for table in tables.values():
         for to_text in FORMATS.values():
             assert to_text(table)
-
-
-@pytest.fixture
-def every_kind(tmp_path):
-    """A table of every kind that there is."""
-    few = [
-        make_record(
-            method=method, dataset="coco1k", protocol="finetuned_15k", split=split,
-            metrics={"box_ap": 11 + split * place},
-        )
-        for place, method in enumerate(("simclr", "loco"))
-        for split in range(5)
-    ]  # fmt: skip
-    linear = make_record(
-        kind="linear", dataset="imagenet1k", protocol="linear", metrics={"top1": 66.2}
-    )
-    write_records(tmp_path, *few, *readouts(), linear, make_record(protocol="own"))
-    records, _ = load_records([tmp_path])
-    tables = {table.name: table for table in all_tables(records, load_footprints([MEASURED])[0])}
-    names = ("3", "3_paper", "3_splits", "4", "5_paper", "6", "6_paper", "7", "7_paper", "8")
-    assert {f"table{name}" for name in names} < set(tables)
-    return list(tables.values())
-
-
-def test_latex_rows_have_equal_columns(every_kind):
-    for table in every_kind:
-        text = to_latex(table)
-        bare = re.sub(r"\\\\|\\[{}&%$#_]", "", text)
-        assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0
-        assert "%" not in bare and "✓" not in text and "×" not in text
-        columns = len(re.search(r"begin{tabular}{(\w+)}", text)[1])
-        rows = [line for line in text.splitlines() if line.endswith(r" \\") and "cmid" not in line]
-        spans = {
-            sum(int(n) - 1 for n in re.findall(r"\\multicolumn\{(\d+)\}", row))
-            + len(re.findall(r"(?<!\\)&", row))
-            + 1
-            for row in rows
-        }
-        assert spans == {columns}, table.name
-
-
-@needs_pdflatex
-def test_latex_of_every_kind_compiles(every_kind, tmp_path):
-    body = "\n\\clearpage\n".join(map(to_latex, every_kind))
-    (tmp_path / "t.tex").write_text(
-        "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n"
-        f"\\begin{{document}}\n{body}\n\\end{{document}}\n"
-    )
-    run = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "t.tex"],
-        cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stdout[-2000:]
 
 
 def test_labels_and_architecture_are_those_of_the_encoders():

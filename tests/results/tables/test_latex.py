@@ -108,6 +108,23 @@ def test_long_texts_go_over_lines_and_numbers_do_not(tables):
     assert r"LoCo & \textbf{26.1}" + spread in ours
 
 
+def test_latex_rows_have_equal_columns(tables):
+    for table in tables.values():
+        text = to_latex(table)
+        bare = re.sub(r"\\\\|\\[{}&%$#_]", "", text)
+        assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0
+        assert "%" not in bare and "✓" not in text and "×" not in text
+        columns = len(re.search(r"begin{tabular}{(\w+)}", text)[1])
+        rows = [line for line in text.splitlines() if line.endswith(r" \\") and "cmid" not in line]
+        spans = {
+            sum(int(n) - 1 for n in re.findall(r"\\multicolumn\{(\d+)\}", row))
+            + len(re.findall(r"(?<!\\)&", row))
+            + 1
+            for row in rows
+        }
+        assert spans == {columns}, table.name
+
+
 def test_hyphens_and_quotes_stay_what_they_are():
     assert _latex("--cfg-options ''") == "-{}-cfg-options '{}'"
 

@@ -1,6 +1,5 @@
 """Everything readable becomes a row, everything else a problem with its reason."""
 
-import json
 import os
 from datetime import UTC, datetime
 
@@ -151,15 +150,6 @@ def test_of_runs_that_finished_together_the_last_by_path_is_kept(tmp_path):
     records = [make_record(metrics={"box_ap": 30.0 + i}) for i in range(3)]
     frame, problems = load_records([write_records(tmp_path, *records)])
     assert [run.record.metrics["box_ap"] for run in frame] == [32.0] and len(problems) == 2
-
-
-def test_a_record_of_the_first_version_is_read(tmp_path):
-    path = make_record(settings={"units": "gim"}, method="gim").write(tmp_path)
-    content = json.loads(path.read_text())
-    del content["settings"], content["setting"]
-    path.write_text(json.dumps(content | {"schema_version": 1}))
-    frame, problems = load_records([tmp_path])
-    assert problems == [] and [(r.record.settings, r.record.setting) for r in frame] == [({}, "")]
 
 
 def test_a_folder_whose_name_cannot_be_printed_is_a_problem(tmp_path):

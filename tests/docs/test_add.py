@@ -117,13 +117,17 @@ def test_it_trains_and_is_recorded_under_its_name(trained, run, method, setting,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("classes", [5, 6])
-def test_a_dataset_of_ones_own_is_checked_and_named(tree, coco, backbone_file, classes):
+def test_a_dataset_of_ones_own_is_checked_and_named(trained, coco, classes):
+    """With the backbone of the new layout."""
     from transfer.train import prepare
 
-    shutil.copytree(coco, tree / "shapes", dirs_exist_ok=True)
-    cfg = Config.fromfile(tree / "configs/mask_rcnn_loco_r50_shapes.py")
-    cfg.merge_from_dict({"data_root": str(tree / "shapes"), "backbone_file": str(backbone_file)})
-    cfg.merge_from_dict({"model.backbone.encoder": "resnet_tiny"})
+    shutil.copytree(coco, trained / "shapes", dirs_exist_ok=True)
+    cfg = Config.fromfile(trained / "configs/mask_rcnn_loco_r50_shapes.py")
+    backbone_file = trained / "loco_3_stages_r50" / "backbone.safetensors"
+    cfg.merge_from_dict({
+        "data_root": str(trained / "shapes"), "backbone_file": str(backbone_file),
+        "method": "loco_3_stages", "model.backbone.encoder": "resnet_tiny",
+    })  # fmt: skip
     cfg.model.roi_head.mask_head.num_classes = classes
     if classes != 5:
         with pytest.raises(ValueError, match="mask_head 6, the dataset 5"):

@@ -8,4 +8,3 @@ _base_ = ["./_base_/mask_rcnn_pr50.py", "./_base_/coco_1x.py"]
 
 method = "loco"
 backbone_file = "work_dirs/loco_pr50/backbone.safetensors"  # of configs/pretrain/loco_pr50.py
-protocol = dict(states=dict(frozen_stages=6))  # all of them, as 4 are of ResNet-50

@@ -8,4 +8,3 @@ _base_ = ["./_base_/mask_rcnn_pr50.py", "./_base_/coco_1x.py"]
 
 method = "simclr"
 backbone_file = "work_dirs/simclr_pr50/backbone.safetensors"  # of configs/pretrain/simclr_pr50.py
-protocol = dict(states=dict(frozen_stages=6))  # all of them, as 4 are of ResNet-50

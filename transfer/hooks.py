@@ -28,7 +28,7 @@ from transfer.backbones import TransferBackbone
 from transfer.data.splits import ids_file
 from transfer.metrics import CocoAP
 from transfer.stored_detector import write_detector
-from transfer.train import training_images
+from transfer.train import stated_values, training_images
 from transfer.visualize import draw_detections
 
 PER_CATEGORY = "per_category.json"  # beside the record: AP of every category, by kind
@@ -204,9 +204,8 @@ class TransferRecord(RecordHook):
 def what_ran(runner: Runner) -> dict[str, Any]:
     """What a run did, under the names that protocols use."""
     cfg = runner.cfg
-    steps = training_images(cfg).pipeline
-    resize = next(step for step in steps if step.type in ("Resize", "RandomResize"))
     return {
+        **stated_values(cfg),
         "dataset": cfg.dataset.name,
         "train_images": cfg.dataset.train_images,
         "val_images": cfg.dataset.val_images,
@@ -214,9 +213,6 @@ def what_ran(runner: Runner) -> dict[str, Any]:
         "drawn_from_images": cfg.dataset.get("drawn_from_images"),
         "iterations": runner.max_iters,
         "epochs": runner.max_epochs * cfg.train_dataloader.dataset.get("times", 1),
-        "global_batch_size": cfg.global_batch_size,
-        "train_scale": str(resize.scale),
-        "frozen_stages": cfg.model.backbone.frozen_stages,
         "lr": float(cfg.optim_wrapper.optimizer.lr),
     }
 

@@ -17,6 +17,7 @@ from pretrain.backbone_file import Provenance, load_backbone
 from pretrain.encoders import build_encoder
 from pretrain.engine.documented_names import COMMON, SEED, Name, check, together
 from pretrain.engine.launch import main, per_process
+from pretrain.engine.stated_protocol import state
 from transfer.data.annotations import DOWNLOAD
 from transfer.data.cityscapes import NOT_PREPARED, find_pairs
 from transfer.data.dataset_check import OWN_DATASET, DatasetSummary, check_coco
@@ -65,6 +66,7 @@ def prepare(cfg: Config, world_size: int) -> None:
         ValueError, FileNotFoundError: what was found, what was expected, what to do.
     """
     check(cfg, NAMES)
+    state(cfg, stated_values)
     batch = cfg.global_batch_size
     together(
         lambda: prepare_length(cfg),
@@ -78,10 +80,24 @@ def prepare(cfg: Config, world_size: int) -> None:
             f"one process: SyncBN has the statistics of its {batch} images, the whole global batch",
             flush=True,
         )
-    lr = cfg.base_lr * batch / cfg.base_batch_size
-    cfg.optim_wrapper.optimizer.lr = lr
+    lr = cfg.optim_wrapper.optimizer.lr = stated_values(cfg)["lr"]
     print(f"learning rate {cfg.base_lr} x {batch} / {cfg.base_batch_size} = {lr:g}", flush=True)
     cfg.randomness = {**(cfg.get("randomness") or {}), "seed": cfg.seed}
+
+
+def stated_values(cfg: Config) -> dict[str, Any]:
+    """What the config of a detector says, under the names that protocols use."""
+    steps = training_images(cfg).pipeline
+    resize = next(step for step in steps if step.type in ("Resize", "RandomResize"))
+    times = cfg.train_dataloader.dataset.get("times", 1)  # the images are repeated
+    return {
+        **({"iterations": cfg.max_iters} if "max_iters" in cfg else {}),
+        **({"epochs": cfg.max_epochs * times} if "max_epochs" in cfg else {}),
+        "global_batch_size": cfg.global_batch_size,
+        "train_scale": str(resize.scale),
+        "frozen_stages": cfg.model.backbone.frozen_stages,
+        "lr": cfg.base_lr * cfg.global_batch_size / cfg.base_batch_size,
+    }
 
 
 def prepare_length(cfg: Config) -> None:

@@ -21,17 +21,7 @@ base_lr = 0.01  # for base_batch_size images; scaled linearly
 base_batch_size = 8
 
 protocol = dict(
-    name="frozen_64ep",
-    states=dict(
-        dataset="cityscapes",
-        train_images=2975,
-        val_images=500,
-        epochs=64,
-        global_batch_size=8,
-        train_scale="[(2048, 800), (2048, 1024)]",
-        frozen_stages=4,
-        lr=0.01,
-    ),
+    name="frozen_64ep", states=dict(dataset="cityscapes", train_images=2975, val_images=500)
 )
 
 model = dict(

@@ -42,11 +42,6 @@ protocol = dict(
         drawn_from_images=118287,
         val_images=5000,
         split=(0, 1, 2, 3, 4),
-        iterations=60000,
-        global_batch_size=16,
-        train_scale="[(1333, 640), (1333, 800)]",
-        frozen_stages=1,
-        lr=0.02,
     ),
 )
 

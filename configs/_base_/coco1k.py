@@ -10,9 +10,7 @@ _base_ = ["./coco10k.py"]
 
 split_size = 1000
 max_iters = 15000
-protocol = dict(
-    name="finetuned_15k", states=dict(dataset="coco1k", train_images=1000, iterations=15000)
-)
+protocol = dict(name="finetuned_15k", states=dict(dataset="coco1k", train_images=1000))
 train_dataloader = dict(
     dataset=dict(ann_file="annotations/instances_train2017_1k_seed{split}.json")
 )

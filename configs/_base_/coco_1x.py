@@ -13,17 +13,7 @@ base_lr = 0.02  # for base_batch_size images; scaled linearly
 base_batch_size = 16
 
 protocol = dict(
-    name="frozen_1x",
-    states=dict(
-        dataset="coco2017",
-        train_images=118287,
-        val_images=5000,
-        epochs=12,
-        global_batch_size=16,
-        train_scale="(1333, 800)",
-        frozen_stages=4,
-        lr=0.02,
-    ),
+    name="frozen_1x", states=dict(dataset="coco2017", train_images=118287, val_images=5000)
 )
 
 # None: set by data_root, global_batch_size, base_lr and max_epochs

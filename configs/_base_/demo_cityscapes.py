@@ -6,17 +6,7 @@ data_root = "demo_out/data/cityscapes"
 dataset_type = "CityscapesDataset"
 max_epochs = 3
 protocol = dict(
-    name="demo_frozen",
-    states=dict(
-        dataset="scenes_cityscapes",
-        train_images=400,
-        val_images=60,
-        epochs=3,
-        global_batch_size=8,
-        train_scale="(256, 128)",
-        frozen_stages=4,
-        lr=0.1,
-    ),
+    name="demo_frozen", states=dict(dataset="scenes_cityscapes", train_images=400, val_images=60)
 )
 
 train_pipeline = [

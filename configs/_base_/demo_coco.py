@@ -5,17 +5,7 @@ _base_ = ["mmdet::_base_/datasets/coco_instance.py"]
 data_root = "demo_out/data/coco"
 max_epochs = 5
 protocol = dict(
-    name="demo_frozen",
-    states=dict(
-        dataset="scenes_coco",
-        train_images=400,
-        val_images=60,
-        epochs=5,
-        global_batch_size=8,
-        train_scale="(128, 128)",
-        frozen_stages=4,
-        lr=0.1,
-    ),
+    name="demo_frozen", states=dict(dataset="scenes_coco", train_images=400, val_images=60)
 )
 
 metainfo = dict(classes=("disc", "square", "triangle", "star", "cross"))

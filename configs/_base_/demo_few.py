@@ -17,8 +17,7 @@ protocol = dict(
         train_images=100,
         drawn_from_images=400,
         split=(0, 1, 2),
-        epochs=8,
-        frozen_stages=1,
+        frozen_stages=1,  # 0 for a random initialisation, which has nothing to keep
     ),
 )
 

@@ -26,6 +26,7 @@ from torch import nn
 from pretrain.backbone_file import IMAGENET_MEAN, IMAGENET_STD, Provenance, write_backbone
 from pretrain.encoders import build_encoder
 from pretrain.engine.launch import argument_parser, load_config
+from pretrain.engine.stated_protocol import state
 from results.record.protocol import SUPERVISED, deviations
 from results.record.run_record import RunRecord
 from results.tables.paper import TABLE2, TABLE3
@@ -36,13 +37,23 @@ from transfer.data.cityscapes import convert
 from transfer.data.splits import write_split
 from transfer.hooks import what_ran
 from transfer.scenes.datasets import write_cityscapes, write_coco
-from transfer.train import NAMES, prepare
+from transfer.train import NAMES, prepare, stated_values
 
 register_all_modules()
 LEAVES = sorted(str(path) for path in Path("configs").glob("mask_rcnn_*.py"))
 FEW = [path for path in LEAVES if path.endswith(("_coco10k.py", "_coco1k.py"))]
 MMDET = Path(mmdet.__file__).parent / ".mim" / "configs"
 NEW_NORMS = 8 + 4 + 4  # of FPN, box head and mask head, section 5.2
+STATED = {  # sections 5.2 and 5.3; scales as mmdetection's configs have them
+    "coco2017": {"epochs": 12, "global_batch_size": 16, "lr": 0.02, "train_scale": "(1333, 800)"},
+    "cityscapes": {"epochs": 64, "global_batch_size": 8, "lr": 0.01,
+                   "train_scale": "[(2048, 800), (2048, 1024)]"},
+    "coco10k": {"iterations": 60000, "global_batch_size": 16, "lr": 0.02,
+                "train_scale": "[(1333, 640), (1333, 800)]", "split": (0, 1, 2, 3, 4)},
+    "coco1k": {"iterations": 15000, "global_batch_size": 16, "lr": 0.02,
+               "train_scale": "[(1333, 640), (1333, 800)]", "split": (0, 1, 2, 3, 4)},
+}  # fmt: skip
+FROZEN = {"presnet50": 6, "resnet50": 4, "shufflenetv2_50": 4}  # stages
 IMAGES = {"coco2017": (118287, 5000), "cityscapes": (2975, 500), "coco10k": (10000, 5000),
           "coco1k": (1000, 5000)}  # fmt: skip
 
@@ -100,6 +111,12 @@ def test_a_leaf_says_what_the_paper_says(path):
     if path in FEW:  # 60k iterations (96 epochs), 15k (240), at batch 16
         assert cfg.max_iters * 16 == cfg.split_size * {"coco10k": 96, "coco1k": 240}[dataset]
         runner.max_epochs = 0
+    state(cfg, stated_values)
+    few = 0 if cfg.method == "random" else 1
+    frozen = few if path in FEW else FROZEN[cfg.model.backbone.encoder]
+    assert STATED[dataset] | {"frozen_stages": frozen} == {
+        k: v for k, v in cfg.protocol.states.items() if "images" not in k and k != "dataset"
+    }
     assert deviations(cfg.protocol.states, what_ran(runner)) == ()
 
 

@@ -272,6 +272,7 @@ def test_recomputation_saves_what_it_must(encoder, method, recompute, at_least):
     assert saving(encoder, method, recompute) >= at_least
 
 
+@pytest.mark.slow
 def test_the_search_finds_the_best_of_all_sets(monkeypatch):
     monkeypatch.setattr(step_cost, "count_step", cache(count_step))
     work, method = Workload("resnet_tiny", 32, 64), STEPS["loco_recompute"]
@@ -323,6 +324,7 @@ def peak_of_units(first, stop, batch=256):
     return memory.peak_bytes
 
 
+@pytest.mark.slow
 def test_the_peak_does_not_grow_with_the_units_beyond_the_largest_neighbouring_pair():
     """PResNet-50 cut off after four and five stages and whole, against its pairs of units.
 
@@ -465,6 +467,7 @@ def test_the_papers_contradiction_is_told():
     assert "144 base channels" in printed
 
 
+@pytest.mark.slow
 def test_every_count_is_announced_on_stderr(tmp_path, capsys):
     """Of four stages: the plain step and one a stage, then the sets within the budget."""
     footprint.main(["--encoder", "resnet_tiny", "--batch-size", "4", "--image-size", "64",

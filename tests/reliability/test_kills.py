@@ -71,8 +71,8 @@ def test_a_transfer_and_its_evaluation_are_killed(base):
     [
         ("export", Moment(write=1), KILL),
         ("preparation", Moment(write=1), KILL),
-        ("tables", Moment(write=9), KILL),
-        ("reproduce", Moment(name="record.json"), TERM),
+        pytest.param("tables", Moment(write=9), KILL, marks=pytest.mark.slow),
+        pytest.param("reproduce", Moment(name="record.json"), TERM, marks=pytest.mark.slow),
     ],
 )
 def test_a_command_is_killed_as_it_writes(base, name, moment, number):

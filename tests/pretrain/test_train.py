@@ -21,7 +21,7 @@ from pretrain.methods import METHODS, setting_of, settings_of
 from pretrain.train import NAMES, prepare, prepare_method
 from results.record.protocol import deviations
 from results.record.run_record import RunRecord
-from tests.pretrain.engine.test_resume import forbid
+from tests.helpers.forbidden import forbid
 
 ARGUMENTS = ["configs/demo/pretrain_loco.py", "--cfg-options", "epochs=3", "warmup_epochs=1",
              "global_batch_size=8"]  # fmt: skip
@@ -275,10 +275,11 @@ def test_what_the_papers_protocol_states(method):
         ),
         (
             "configs/pretrain/loco_cifar10.py",
-            {"dataset": "cifar10", "images": 50000, "global_batch_size": 512, "temperature": 0.5},
+            {"dataset": "cifar10", "images": 50000, "global_batch_size": 512, "loss": "InfoNCE",
+             "temperature": 0.5},
         ),
     ],
-)
+)  # fmt: skip
 def test_what_other_protocols_leave_open(path, stated):
     cfg = Config.fromfile(path)
     prepare_method(cfg)

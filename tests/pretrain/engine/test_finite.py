@@ -20,8 +20,8 @@ from pretrain.local_data_parallel import LocalDistributed
 from pretrain.step.data_parallel import AnyDeviceDataParallel
 from pretrain.train import NAMES, prepare
 from tests.helpers import toy_training as toy
+from tests.helpers.tiny_model import TWO_VIEWS, tiny_model
 from tests.helpers.two_processes import in_two_processes
-from tests.pretrain.test_local_data_parallel import make_model
 
 # ---- one process ---------------------------------------------------------------------------------
 
@@ -177,7 +177,7 @@ def one_step(wrapper: str, losses: dict[str, float], folder) -> str:
     given = {name: torch.tensor(value) for name, value in losses.items()}
     with pytest.MonkeyPatch.context() as patch:  # a fork must not compute gradients
         if wrapper == "local":
-            model = make_model("frozen", "loco", "resnet_tiny", {})
+            model = tiny_model(data_preprocessor=TWO_VIEWS).eval()
             patch.setattr(model, "local_gradients", lambda *_: given)
             patch.setattr(model, "update", lambda _: None)
             model = LocalDistributed(model)

@@ -1,13 +1,13 @@
 """Which checkpoint is the newest, and what may be said of it."""
 
 import os
-from pathlib import Path
 
 import pytest
 import torch
 
 from pretrain.engine.resume import checkpoint_to_resume, refuse_existing
 from pretrain.engine.run_folder import last_good, newest_whole
+from tests.helpers.forbidden import forbid
 
 
 def saved_at(folder, **iterations):
@@ -21,18 +21,6 @@ def saved_at(folder, **iterations):
 
 def damage(path):
     path.write_bytes(path.read_bytes()[:-40])
-
-
-def forbid(monkeypatch, path):
-    """As for a user who may not read the file; root may read all."""
-    real = Path.open
-
-    def open_(self, mode="r", *args, **kwargs):
-        if self == path and "r" in mode:
-            raise PermissionError(13, "Permission denied", str(path))
-        return real(self, mode, *args, **kwargs)
-
-    monkeypatch.setattr(Path, "open", open_)
 
 
 def contents(folder):

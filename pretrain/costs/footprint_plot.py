@@ -7,6 +7,7 @@ draws a report of ``python -m pretrain.footprint --measure`` again.
 
 import argparse
 import json
+import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -186,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         figure = memory_against_time(json.loads(regular_file(args.report).read_text()))
     except (OSError, ValueError) as error:
-        parser.error(f"{args.report}: {error}")
+        sys.exit(f"error: {args.report}: {error}")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.out, dpi=110)
 

@@ -31,7 +31,7 @@ class TwoViewPreprocessor(BaseDataPreprocessor):
 
     Args:
         mean: of each RGB channel, in 0..1.
-        std: likewise.
+        std: of each, in 0..1.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:

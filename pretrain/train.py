@@ -45,7 +45,7 @@ def prepare(cfg: Config, world_size: int) -> None:
     """Put the documented names where they belong, and check the inputs.
 
     Raises:
-        ValueError, FileNotFoundError: what was found, what was expected, how to mend it.
+        ValueError, FileNotFoundError: what was found, what was expected, how to repair it.
     """
     check(cfg, NAMES)
     found: list[ImageList] = []

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 usage='usage: bash tools/setup.sh            make .venv, or bring it up to date
-       bash tools/setup.sh --check    say what is installed, what is wrong and what mends it
+       bash tools/setup.sh --check    say what is installed, what is wrong and what repairs it
 environment: PYTHON                  the Python to make it of (3.11 or 3.12), or to check where there is none
              MAX_JOBS                compilers at a time while mmcv is built
              XDG_CACHE_HOME          where the built mmcv is kept (default: ~/.cache)
@@ -67,7 +67,7 @@ step() {
   wait "$beat" 2>/dev/null || true
   if ((status)); then
     tail -n 15 "$log" >&2
-    fail "$text: exit status $status; all of it is in $log" 'mend it and run this again: it goes on from here'
+    fail "$text: exit status $status; all of it is in $log" 'repair it and run this again: it goes on from here'
   fi
 }
 

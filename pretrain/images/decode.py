@@ -96,5 +96,5 @@ def _unreadable(path: str | Path) -> Iterator[None]:
                 "anew and start another run"
             ) from error
         raise OSError(
-            f"image {path} cannot be read ({error.strerror}); mend that, or permit it to this user"
+            f"image {path} cannot be read ({error.strerror}); repair that or permit it to this user"
         ) from error

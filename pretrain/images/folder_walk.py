@@ -21,7 +21,7 @@ HIDDEN = frozenset(
 HIDDEN_FILE, HIDDEN_FOLDER = "hidden file", "hidden folder"
 WITHOUT, AGAIN = "folder without images", "folder met before"
 BESIDES = (HIDDEN_FILE, HIDDEN_FOLDER, WITHOUT, AGAIN)
-MEND = "or name another folder or list with --cfg-options data_root=PATH"
+INSTEAD = "or name another folder or list with --cfg-options data_root=PATH"
 THREADS = 32  # a network's file system answers slowly, but many at a time
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -96,7 +96,7 @@ def _scan(root: Path, folder: str) -> tuple[list[str], list[str], Counter[str]]:
                     others[ending or "no ending"] += 1
     except PermissionError:
         raise ValueError(
-            f"folder {root / folder} may not be read by this user; permit it, {MEND}"
+            f"folder {root / folder} may not be read by this user; permit it, {INSTEAD}"
         ) from None
     if folder and not names and not folders:
         others[WITHOUT] += 1

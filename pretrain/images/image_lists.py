@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pretrain.images.folder_walk import (
     EXTENSIONS,
-    MEND,
+    INSTEAD,
     in_threads,
     in_words,
     walk,
@@ -139,10 +139,12 @@ def list_images(data_root: Path) -> tuple[list[str], str]:
     else:
         raise FileNotFoundError(
             f"no folder of training images at {data_root}; expected images in it or in folders "
-            f"below it, or a .txt file that lists images. Put them there, {MEND}"
+            f"below it, or a .txt file that lists images. Put them there, {INSTEAD}"
         )
     if not names:
-        raise FileNotFoundError(f"{data_root} holds no image; {expected}. Put them there, {MEND}")
+        raise FileNotFoundError(
+            f"{data_root} holds no image; {expected}. Put them there, {INSTEAD}"
+        )
     return names, left_out
 
 
@@ -165,7 +167,7 @@ def file_sizes(root: Path, files: Sequence[str]) -> NDArray[np.int64]:
         if faulty:
             raise error(
                 f"{len(faulty)} of {len(files)} images {words}: {some_of(faulty)}, looked for in "
-                f"{root}; mend them, {MEND}"
+                f"{root}; repair them, {INSTEAD}"
             )
     return sizes
 

@@ -2,7 +2,7 @@
 
 Like a trainer it takes a while to start. Then it takes the folder's lock, works a moment, leaves
 the record BASE/templates/NAME.json, and writes into BASE/journal when it begins and when it ends,
-or why it refuses. "broken" fails until there is a file BASE/mended.
+or why it refuses. "broken" fails until there is a file BASE/repaired.
 """
 
 import fcntl
@@ -52,7 +52,7 @@ def train(base: Path, seconds: float, folder: Path) -> int:
             return 1
         note("begins")
         time.sleep(seconds)
-        if folder.name == "broken" and not (base / "mended").exists():
+        if folder.name == "broken" and not (base / "repaired").exists():
             print("the disk is full")
             return 3
         partial = folder / "partial"

@@ -117,7 +117,7 @@ def test_goes_on_after_a_failure_and_skips_what_needs_it(base, place, capsys):
     assert re.search(r"failed after \d+ s, exit status 3", said)
 
     # the next call tries again, and the mark goes when it ends well
-    (base / "mended").touch()
+    (base / "repaired").touch()
     states = run_missing(plan, place, lambda run: trainer(run, place, base))
     assert set(states.values()) == {"done"} and not (folder / FAILED).exists()
 
@@ -274,7 +274,7 @@ DAMAGED = {
 
 @pytest.mark.parametrize("how", [*DAMAGED, "other run"])
 def test_a_run_that_needs_a_hand_stops_no_other(how, base, place, capsys, slurm):
-    """The plan, a call and Slurm go on with the rest, and each says how to mend it."""
+    """The plan, a call and Slurm go on with the rest, and each says how to repair it."""
     plan = (A, B, C, run_named("f"))
     record = RunRecord.read(base / "templates/a.json")
     path = dataclasses.replace(record, method="gim").write(place.folder(A))
@@ -285,11 +285,11 @@ def test_a_run_that_needs_a_hand_stops_no_other(how, base, place, capsys, slurm)
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith(f"{state_now:9} a ") and f"1 {state_now}" in lines[5]
     (told,) = [line for line in lines if line.startswith("a: ")]
-    mend = "move its folder away" if how == "other run" else f"mv {path} {path}.damaged"
-    assert str(path) in told and mend in told
+    repair = "move its folder away" if how == "other run" else f"mv {path} {path}.damaged"
+    assert str(path) in told and repair in told
 
     outcomes = reproduce_slurm.submit_missing(plan, place)
-    assert mend in outcomes["a"] and outcomes["c"] == "skipped, it needs a"
+    assert repair in outcomes["a"] and outcomes["c"] == "skipped, it needs a"
     assert outcomes["b"].startswith("submitted") and outcomes["f"].startswith("submitted")
 
     states = run_missing(plan, place, lambda run: trainer(run, place, base))

@@ -1,4 +1,4 @@
-"""Says what is wrong with the machine or with .venv, and the command that mends it.
+"""Says what is wrong with the machine or with .venv, and the command that repairs it.
 
 usage: python -m tools.setup.doctor [--preflight]
     (nothing)     what is installed, against tools/setup/locks/, and whether it loads
@@ -106,13 +106,13 @@ def loads(module: str, load: Callable[[str], object] = importlib.import_module) 
         load(module)
     except Exception as error:  # a broken library may raise anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        mend = AGAIN
+        repair = AGAIN
         if re.search(r"libGL\.so|libgthread|libglib", reason):  # cv2's, which mmcv imports too
-            mend = OPENCV_LIBRARIES
+            repair = OPENCV_LIBRARIES
         elif "mmcv._ext" in reason or "undefined symbol" in reason:
             reason = f"no compiled operators that fit this torch ({reason})"
-            mend = f".venv/bin/python -m pip uninstall -y mmcv mmcv-lite; {AGAIN}"
-        return Finding(f"import {module}", reason, "fault", mend)
+            repair = f".venv/bin/python -m pip uninstall -y mmcv mmcv-lite; {AGAIN}"
+        return Finding(f"import {module}", reason, "fault", repair)
     return Finding(f"import {module}", "works")
 
 
@@ -130,8 +130,8 @@ def cuda() -> Iterator[Finding]:
     if not torch.cuda.is_available():
         unused = [*gpu_models()]
         found = f"torch cannot use {', '.join(unused)}" if unused else "none: runs on the CPU"
-        mend = f"update the NVIDIA driver to one for CUDA {torch.version.cuda}" if unused else ""
-        yield Finding("GPU", found, "warning" if unused else "ok", mend)
+        repair = f"update the NVIDIA driver to one for CUDA {torch.version.cuda}" if unused else ""
+        yield Finding("GPU", found, "warning" if unused else "ok", repair)
         yield Finding("mmcv's operators", operators)
         return
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -141,26 +141,26 @@ def cuda() -> Iterator[Finding]:
         nms(box, box.new_ones(1), 0.5)
     except RuntimeError as error:
         reason = f"do not run on the GPU ({operators}; {error})".splitlines()[0]
-        mend = f"install the CUDA {torch.version.cuda} toolkit (nvcc), then: {AGAIN}"
-        yield Finding("mmcv's operators", reason, "warning", mend)
+        repair = f"install the CUDA {torch.version.cuda} toolkit (nvcc), then: {AGAIN}"
+        yield Finding("mmcv's operators", reason, "warning", repair)
     else:
         yield Finding("mmcv's operators", f"run on the GPU ({operators})")
 
 
 def report(findings: Iterable[Finding], *, faults_only: bool = False) -> int:
-    """Print the table, then each mend with what it is for; gives the exit status."""
+    """Print the table, then each repair with what it is for; gives the exit status."""
     levels = set()
-    mends: dict[str, list[str]] = {}
+    repairs: dict[str, list[str]] = {}
     for finding in findings:
         if faults_only and finding.level != "fault":
             continue
         sign = {"ok": "ok", "warning": "WARNING", "fault": "FAULT"}[finding.level]
         print(f"{sign:8} {finding.what:20} {finding.found}", flush=True)
         levels.add(finding.level)
-        if finding.mend:
-            mends.setdefault(finding.mend, []).append(finding.what)
-    for mend, causes in mends.items():
-        print(f"mend {', '.join(causes)}:\n    {mend}")
+        if finding.repair:
+            repairs.setdefault(finding.repair, []).append(finding.what)
+    for repair, causes in repairs.items():
+        print(f"repair {', '.join(causes)}:\n    {repair}")
     return int("fault" in levels)
 
 

@@ -29,7 +29,7 @@ class Finding:
     what: str
     found: str
     level: str = "ok"  # "ok", "warning" or "fault"
-    mend: str = ""
+    repair: str = ""
 
 
 def preflight() -> Iterator[Finding]:
@@ -54,8 +54,8 @@ def python_version(version: tuple[int, ...] = sys.version_info[:3]) -> Finding:
     found = ".".join(map(str, version))
     if (3, 11) <= version[:2] <= (3, 12):
         return Finding("python", found)
-    mend = "PYTHON=/path/to/python3.11 bash tools/setup.sh"
-    return Finding("python", f"{found}, expected 3.11 or 3.12", "fault", mend)
+    repair = "PYTHON=/path/to/python3.11 bash tools/setup.sh"
+    return Finding("python", f"{found}, expected 3.11 or 3.12", "fault", repair)
 
 
 def venv_module() -> Finding:
@@ -104,8 +104,8 @@ def disk_space(
     found = f"{free_gib:.1f} GiB free in {folder}"
     if free_gib >= need_gib:
         return Finding("disk", found)
-    mend = "free some, or put the checkout on a larger disk"
-    return Finding("disk", f"{found}, needed {need_gib:.1f} GiB", "fault", mend)
+    repair = "free some, or put the checkout on a larger disk"
+    return Finding("disk", f"{found}, needed {need_gib:.1f} GiB", "fault", repair)
 
 
 def cache_root(env: Mapping[str, str]) -> Path:

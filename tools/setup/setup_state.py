@@ -1,4 +1,4 @@
-"""Where a set-up stands: finished and unchanged, or broken off and to be mended.
+"""Where a set-up stands: finished and unchanged, or broken off and to be repaired.
 
 usage: python -m tools.setup.setup_state {current,repair,finish}   (with the Python of .venv)
     current   exit status 0 if .venv is what setup.sh would make again, else 1

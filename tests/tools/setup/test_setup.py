@@ -137,7 +137,7 @@ def test_check_of_a_python_that_is_not_there(checkout: Path) -> None:
     assert (told.returncode, told.stderr) == (1, expected)
 
 
-# --- what goes wrong, and what mends it ---
+# --- what goes wrong, and what repairs it ---
 
 
 def test_too_little_disk_names_free_needed_and_folder(tmp_path: Path) -> None:
@@ -161,12 +161,12 @@ def test_doctor_tells_versions_that_differ_and_that_miss(capsys: pytest.CaptureF
         "torch": "ok", "numpy": "warning", "mmdet": "fault"}  # fmt: skip
     assert findings["numpy"].found == "1.26.4, tested with 2.4.6"
     assert doctor.report(findings.values()) == 1
-    mend = "mend numpy, mmdet:\n    rm -f .venv/setup.stamp && bash tools/setup.sh\n"
-    assert capsys.readouterr().out.endswith(mend)
+    repair = "repair numpy, mmdet:\n    rm -f .venv/setup.stamp && bash tools/setup.sh\n"
+    assert capsys.readouterr().out.endswith(repair)
 
 
 @pytest.mark.parametrize(
-    ("error", "mend"),
+    ("error", "repair"),
     [
         (ModuleNotFoundError("No module named 'mmcv._ext'"), "pip uninstall -y mmcv mmcv-lite"),
         (ImportError("mmcv/_ext.so: undefined symbol: _ZN2at"), "pip uninstall -y mmcv mmcv-lite"),
@@ -174,14 +174,14 @@ def test_doctor_tells_versions_that_differ_and_that_miss(capsys: pytest.CaptureF
         (ModuleNotFoundError("No module named 'mmcv'"), "rm -f .venv/setup.stamp"),
     ],
 )
-def test_doctor_tells_why_mmcv_does_not_load(error: Exception, mend: str) -> None:
+def test_doctor_tells_why_mmcv_does_not_load(error: Exception, repair: str) -> None:
     def load(module: str) -> None:
         raise error
 
     finding = doctor.loads("mmcv._ext", load)
     assert finding.level == "fault"
     assert str(error) in finding.found
-    assert finding.mend.removeprefix(".venv/bin/python -m ").startswith(mend)
+    assert finding.repair.removeprefix(".venv/bin/python -m ").startswith(repair)
 
 
 def test_repair_removes_only_what_is_not_whole(tmp_path: Path) -> None:

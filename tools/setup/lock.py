@@ -58,6 +58,4 @@ if __name__ == "__main__":
     except FileNotFoundError as error:
         sys.exit(f"error: no {error.filename}; run: bash tools/setup.sh")
     except subprocess.CalledProcessError as error:
-        sys.exit(
-            f"error: uv exited with {error.returncode}; repair what it names and run this again"
-        )
+        sys.exit(f"error: uv exited with {error.returncode}; repair what it names, then try again")

@@ -42,7 +42,7 @@ def pip_locked(command: str, lock: Path, *options: str, pause_s: float = PAUSE_S
 
 
 def tampered(output: Sequence[str], lock: Path) -> str:
-    """What pip says of files that do not match, with what repairs it; empty if it says no such thing.
+    """What pip says of files that do not match, with the repair; empty if it says none.
 
     Args:
         output: the lines that pip printed.
@@ -61,7 +61,7 @@ def tampered(output: Sequence[str], lock: Path) -> str:
                 f"{name} is not the file that was tested\n"
                 f"  found     sha256 {got[1]}\n"
                 f"  expected  one of the {listed} listed in {lock}\n"
-                f"  repair      {forget}\n"
+                f"  repair    {forget}\n"
                 "            then run this again; if it is refused again, the package index\n"
                 "            serves another file: do not install it"
             )

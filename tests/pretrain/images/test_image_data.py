@@ -366,7 +366,7 @@ def refused_open(monkeypatch, error: OSError) -> None:
         ),
         (errno.ENOTDIR, FileNotFoundError, "has vanished since; put it back"),
         (errno.ESTALE, FileNotFoundError, "has vanished since; put it back"),
-        (errno.EACCES, OSError, r"cannot be read \(Permission denied\); repair that, or permit it"),
+        (errno.EACCES, OSError, r"cannot be read \(Permission denied\); repair that or permit it"),
         (errno.EIO, OSError, r"cannot be read \(Input/output error\); repair that"),
         (errno.EMFILE, OSError, r"cannot be read \(Too many open files\); repair that"),
         (errno.EINVAL, UnreadableImage, "Invalid argument"),  # a header that points before the file

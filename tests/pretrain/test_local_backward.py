@@ -139,30 +139,3 @@ def test_parameters_are_reported_ready_once_with_their_final_gradient():
     everything = [*encoder.parameters(), *decoders.parameters()]
     assert len(seen) == len(everything)
     assert all(torch.equal(seen[id(p)], p.grad) for p in everything)
-
-
-@pytest.mark.parametrize(
-    ("units", "words"),
-    [
-        ([Unit("a", 0, 2), Unit("b", 3, 4)], "right after"),
-        ([Unit("a", 0, 2), Unit("b", 1, 3), Unit("c", 0, 4)], "not before it"),
-        ([Unit("a", 0, 3), Unit("b", 1, 2)], "end at block 4"),
-        ([Unit("a", 0, 4), Unit("b", 4, 4)], "holds no block"),
-        ([], "end at block 4"),
-    ],
-)
-def test_impossible_layouts_are_refused(units, words):
-    with pytest.raises(ValueError, match=words):
-        check_units(units, 4)
-
-
-def test_an_unknown_method_lists_the_known_ones():
-    with pytest.raises(
-        ValueError, match="unknown method 'byol'; the methods are: simclr, gim, loco,"
-    ):
-        build_units("byol", build_encoder("resnet_tiny"))
-
-
-def test_a_layout_past_the_end_names_the_stages():
-    with pytest.raises(ValueError, match=r"unit \(3, 4\).*res2, res3, res4, res5"):
-        build_units([(0, 1, 2, 3), (3, 4)], build_encoder("resnet_tiny"))

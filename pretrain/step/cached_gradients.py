@@ -29,7 +29,8 @@ def cached_backward(
     """As :func:`streamed_backward`, with the gradients of the whole batch, in micro-batches.
 
     Equal to the large batch where norm statistics are fixed; elsewhere a norm sees a micro-batch,
-    and the running statistics are updated once for each of them.
+    and the running statistics are updated once for each of them. Dropout drops the same in both
+    passes.
 
     Args:
         images: (2N, 3, H, W), all first views first.
@@ -47,7 +48,10 @@ def cached_backward(
         torch.cat(views)
         for views in zip(*(half.split(micro_batch_size) for half in images.chunk(2)), strict=True)
     ]
-    parts = [_embed(batch, segments, decoders) for batch in micro_batches]
+    parts, random_states = [], []
+    for batch in micro_batches:
+        random_states.append(_random_state(images.device))
+        parts.append(_embed(batch, segments, decoders))
     found, gradients = [], []
     for loss, *of_unit in zip(losses, *parts, strict=True):  # a unit's embeddings, by micro-batch
         embeddings = _join(of_unit).requires_grad_()  # (2N, D)
@@ -61,17 +65,31 @@ def cached_backward(
     modules = [m for segment in segments for block in segment.blocks for m in block]
     buffers = [buffer for module in (*modules, *decoders) for buffer in module.buffers()]
     statistics = [buffer.clone() for buffer in buffers]
-    for number, batch in enumerate(micro_batches):
-        streamed_backward(
-            batch,
-            segments,
-            decoders,
-            [partial(_weigh, gradient[number]) for gradient in gradients],
-            on_ready if number == len(micro_batches) - 1 else lambda parameters: None,
-        )
+    with torch.random.fork_rng([images.device] if images.is_cuda else []):
+        for number, batch in enumerate(micro_batches):
+            _set_random_state(images.device, random_states[number])  # dropout drops the same again
+            streamed_backward(
+                batch,
+                segments,
+                decoders,
+                [partial(_weigh, gradient[number]) for gradient in gradients],
+                on_ready if number == len(micro_batches) - 1 else lambda parameters: None,
+            )
     for buffer, value in zip(buffers, statistics, strict=True):  # this pass saw them a second time
         buffer.copy_(value)
     return found
+
+
+def _random_state(device: torch.device) -> tuple[Tensor, ...]:
+    """Of the CPU's generator, and of the device's own where it has one."""
+    own = (torch.cuda.get_rng_state(device),) if device.type == "cuda" else ()
+    return torch.get_rng_state(), *own
+
+
+def _set_random_state(device: torch.device, states: tuple[Tensor, ...]) -> None:
+    torch.set_rng_state(states[0])
+    for own in states[1:]:
+        torch.cuda.set_rng_state(own, device)
 
 
 def _weigh(gradient: Tensor, embeddings: Tensor) -> Tensor:

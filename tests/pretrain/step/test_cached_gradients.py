@@ -10,6 +10,7 @@ from pretrain.local_backward import cut_into_segments
 from pretrain.losses import Batch
 from pretrain.losses.info_nce import info_nce
 from pretrain.step.cached_gradients import cached_backward
+from tests.helpers import patch_mlp
 from tests.helpers.tiny_model import tiny_model
 
 TOLERANCE = 1e-10  # relative, float64
@@ -52,10 +53,14 @@ def test_gradients_are_the_large_batchs(units, options, micro_batch_size, images
         assert (p.grad - q.grad).norm() <= TOLERANCE * p.grad.norm(), name
 
 
-def test_norms_see_a_micro_batch_and_statistics_each_of_them_once(images):
+@pytest.mark.parametrize(("encoder", "conv_blocks"), [("resnet_tiny", 1), ("patch_mlp", 0)])
+def test_norms_and_dropout_see_a_micro_batch_once(encoder, conv_blocks, images, monkeypatch):
     """Slowly: embeddings of every micro-batch in one graph, one loss over them all."""
-    parts = tiny_model("simclr", micro_batch_size=2)
+    patch_mlp.register(monkeypatch)
+    decoder = {"conv_blocks": conv_blocks}
+    parts = tiny_model("simclr", encoder, micro_batch_size=2, decoder=decoder)
     slow = copy.deepcopy(parts)
+    torch.manual_seed(2)
     first, second = images.chunk(2)
     embeddings = [
         slow.decoders[0](slow.encoder(torch.cat([first[k : k + 2], second[k : k + 2]]))[-1])
@@ -64,9 +69,12 @@ def test_norms_see_a_micro_batch_and_statistics_each_of_them_once(images):
     views = [torch.cat([part.chunk(2)[view] for part in embeddings]) for view in (0, 1)]
     loss = info_nce(torch.cat(views), 0.1)
     loss.backward()
+    drawn = torch.rand(1)
+    torch.manual_seed(2)
     torch.testing.assert_close(
         parts.backward(Batch(images)), [loss.detach()], rtol=TOLERANCE, atol=0
     )
+    assert torch.equal(torch.rand(1), drawn), "the second pass leaves the generator alone"
     for (name, p), q in zip(slow.named_parameters(), parts.parameters(), strict=True):
         assert (p.grad - q.grad).norm() <= TOLERANCE * p.grad.norm(), name
     for name, buffer in slow.named_buffers():

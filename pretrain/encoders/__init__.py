@@ -70,8 +70,13 @@ def build_encoder(name: str) -> Encoder:
             f"{name!r}"
         )
     stages = len(encoder.stages())
-    strides = ("strides",) if isinstance(encoder, ConvolutionalEncoder) else ()
-    for attribute in ("stage_names", "out_channels", *strides):
+    convolutional = isinstance(encoder, ConvolutionalEncoder)
+    if hasattr(encoder, "strides") and not convolutional:
+        raise ValueError(
+            f"the encoder {name!r} has strides, but is no ConvolutionalEncoder; make it one, or "
+            "leave them out"
+        )
+    for attribute in ("stage_names", "out_channels", *(["strides"] if convolutional else [])):
         if len(values := getattr(encoder, attribute, ())) != stages:
             raise ValueError(
                 f"the encoder {name!r} has {stages} stages, but its {attribute} are {values}; "

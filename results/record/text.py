@@ -9,6 +9,7 @@ from itertools import islice
 MAX_TEXT = 4096  # characters, of a key too; no path is longer
 MAX_SHOWN = 200  # characters of a value in a message
 MAX_NAMED = 5  # names of a list in a message
+MAX_LISTED = 400  # characters of each: a path, and what is wrong with it
 _UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # not \t and \n
 
 
@@ -28,4 +29,4 @@ def some_of(names: Iterable[object]) -> str:
     first = list(islice(names, MAX_NAMED + 1))
     texts = (str(name) for name in first[:MAX_NAMED])
     safe = (text if text.isprintable() else ascii(text)[1:-1] for text in texts)
-    return ", ".join(text[:MAX_SHOWN] for text in safe) + (", ..." if first[MAX_NAMED:] else "")
+    return ", ".join(text[:MAX_LISTED] for text in safe) + (", ..." if first[MAX_NAMED:] else "")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -88,7 +89,7 @@ def test_a_checkpoint_from_the_middle_of_a_run_is_no_shorter_run(
         found = load_backbone(build_encoder("resnet_tiny"), tmp_path / "b.safetensors")
         assert (found.epochs, found.deviations) == (epochs, deviations)
     backbone = {"provenance": vars(found) | {"deviations": list(found.deviations)}}
-    run = {"method": "loco", "encoder": "resnet50", "backbone": backbone}
+    run = SimpleNamespace(method="loco", encoder="resnet50", backbone=backbone)
     assert backbone_deviations(run) == tuple(f"backbone: {text}" for text in deviations)
 
 

@@ -64,3 +64,9 @@ def test_fresh_weights_are_drawn_in_place():
     before = encoder.layers[0][0].weight.clone()
     encoder.initialise(encoder)
     assert not torch.equal(before, encoder.layers[0][0].weight)
+
+
+def test_strides_of_an_encoder_without_maps_are_refused(monkeypatch):
+    monkeypatch.setattr(patch_mlp.PatchMLP, "strides", (8, 8, 8), raising=False)
+    with pytest.raises(ValueError, match="'patch_mlp' has strides, but is no ConvolutionalEncoder"):
+        build_encoder("patch_mlp")

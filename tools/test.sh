@@ -29,5 +29,5 @@ fi
 printf '== pytest\n'
 status=0
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # a process a core, and a thread a process
-.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile "$@" || status=$?
+.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@" || status=$?
 exit $((status > 0 ? status : ${#failed[@]} > 0))

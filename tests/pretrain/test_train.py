@@ -14,7 +14,7 @@ from mmengine.registry import MODELS
 
 from pretrain.backbone_file import load_backbone
 from pretrain.encoders import build_encoder
-from pretrain.engine.launch import main
+from pretrain.engine.launch import argument_parser, main
 from pretrain.export import export_checkpoint
 from pretrain.hooks import LossCurves, stated_values
 from pretrain.methods import METHODS, setting_of, settings_of
@@ -66,22 +66,28 @@ def test_a_checkpoint_exports_to_the_same_weights(finished, tmp_path):
     )
 
 
-def test_started_again_it_finds_itself_finished(finished, coco, run):
+def start(*arguments) -> None:
+    main("", prepare, NAMES, argument_parser("").parse_args(list(map(str, arguments))))
+
+
+def test_started_again_it_finds_itself_finished(finished, coco, capsys):
     work_dir, _ = finished
     again = [*ARGUMENTS, f"data_root={coco}/train2017", "--work-dir", work_dir]
     before = (work_dir / "record.json").read_bytes()
-    assert "nothing to do" in run("tools/pretrain.sh", *again).stdout
-    other = run("tools/pretrain.sh", *again, "--cfg-options", "seed=1")
-    assert other.returncode and "finished run of another config" in other.stderr
-    assert "seed: 0 in the checkpoint, 1 now" in other.stderr
-    assert "not made longer" not in other.stderr
-    longer = run("tools/pretrain.sh", *again, "--cfg-options", "epochs=4")
-    assert "start anew in another --work-dir (a run is not made longer or shorter" in longer.stderr
-    assert "  epochs: 3 in the checkpoint, 4 now" in longer.stderr
+    start(*again)
+    assert "nothing to do" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="finished run of another config") as other:
+        start(*again, "--cfg-options", "seed=1")
+    assert "seed: 0 in the checkpoint, 1 now" in str(other.value)
+    assert "not made longer" not in str(other.value)
+    anew = r"start anew in another --work-dir \(a run is not made longer or shorter"
+    with pytest.raises(SystemExit, match=anew) as longer:
+        start(*again, "--cfg-options", "epochs=4")
+    assert "  epochs: 3 in the checkpoint, 4 now" in str(longer.value)
     assert (work_dir / "record.json").read_bytes() == before
 
 
-def test_where_images_lie_is_no_part_of_a_run_but_what_they_are(finished, coco, run, tmp_path):
+def test_where_images_lie_is_no_part_of_a_run_but_what_they_are(finished, coco, tmp_path, capsys):
     work_dir, _ = finished
     moved = shutil.copytree(coco / "train2017", tmp_path / "elsewhere")
     again = [
@@ -90,15 +96,16 @@ def test_where_images_lie_is_no_part_of_a_run_but_what_they_are(finished, coco, 
         "--work-dir",
         shutil.copytree(work_dir, tmp_path / "w"),
     ]
-    assert "nothing to do" in run("tools/pretrain.sh", *again).stdout
+    start(*again)
+    assert "nothing to do" in capsys.readouterr().out
     (again[-1] / "record.json").unlink()
-    done = run("tools/pretrain.sh", *again, "--resume")
-    assert done.returncode == 0, done.stderr
+    start(*again, "--resume")
     first, last = (RunRecord.read(folder / "record.json") for folder in (work_dir, again[-1]))
     assert (first.config_hash, first.metrics) == (last.config_hash, last.metrics)
     shutil.copy(sorted(moved.iterdir())[0], moved / "one_more.png")
-    other = run("tools/pretrain.sh", *again)
-    assert "dataset.fingerprint: " in other.stderr and "another config" in other.stderr
+    with pytest.raises(SystemExit, match="another config") as other:
+        start(*again)
+    assert "dataset.fingerprint: " in str(other.value)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,8 @@ def recomputing(rank: int, recompute=("res2", "res3", "res4", "res5")):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("norm")
-    mp.spawn(worker, (str(folder / "store"), str(folder / "rank")), nprocs=2)
+    arguments = (str(folder / "store"), str(folder / "rank"))
+    mp.start_processes(worker, arguments, nprocs=2, start_method="fork")
     return [torch.load(folder / f"rank{rank}", weights_only=True) for rank in range(2)]
 
 

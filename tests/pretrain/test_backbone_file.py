@@ -76,6 +76,7 @@ def test_a_file_of_format_version_1_says_nothing_of_settings(file):
         read_provenance(file)
 
 
+@pytest.mark.slow
 def test_torchvision_takes_it_as_it_is(tmp_path):
     encoder = build_encoder("resnet50")
     write_backbone(encoder, tmp_path / "b.safetensors", provenance("resnet50"))

@@ -29,6 +29,7 @@ def provenance(encoder="resnet_tiny", method="loco"):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old", [True, False])
 def test_torchvisions_supervised_weights_come_in(tmp_path, old, monkeypatch):
     tensors = resnet50().state_dict()

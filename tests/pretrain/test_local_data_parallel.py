@@ -88,6 +88,7 @@ def found(tmp_path_factory):
     return [torch.load(folder / f"rank{rank}", weights_only=True) for rank in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_equal_one(name, found):
     model = make_model(*CASES[name])

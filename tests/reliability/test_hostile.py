@@ -9,6 +9,7 @@ from tests.reliability.mutations import CANARY, Payload, hostile_json, hostile_p
 from tests.reliability.targets import TARGETS, Target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_spoilt_file_is_read_or_refused_by_name(name, tmp_path, monkeypatch):
     monkeypatch.setenv(CANARY, "")  # restored after the attack

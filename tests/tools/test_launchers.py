@@ -199,6 +199,7 @@ def test_the_slurm_launcher_names_what_is_wrong(arguments, environment, words, s
     assert not Path(slurm["SRUN_SEEN"]).exists(), "nothing is queued"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "module"),
     [

@@ -209,6 +209,7 @@ def test_runs_that_cannot_be_shown_are_refused(root, tmp_path):
     readme.main(["--check"], root)  # nothing was touched
 
 
+@pytest.mark.slow
 def test_a_picture_is_told_by_its_sources_not_by_its_pixels(root, tmp_path):
     path = root / readme.MEASURED / "demo_losses.png"
     with Image.open(path) as image:

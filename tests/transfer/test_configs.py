@@ -83,6 +83,7 @@ def frozen_by_the_paper(path, method, names):
 # ---- what they say -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", LEAVES)
 def test_a_leaf_says_what_the_paper_says(path):
     """Its command, the figures of its row, its weights; and it keeps to its own protocol."""
@@ -351,6 +352,7 @@ class Moves(Hook):
         self.moved = {k for k, v in self.before.items() if not torch.equal(v, now[k])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", kinds())
 def test_two_iterations_and_a_prediction(
     path, data, weights, one_process_group, quick, tmp_path, capsys, monkeypatch
@@ -417,6 +419,7 @@ def command_in(error):
     return shlex.split(str(error.value).split("python -m ")[1])
 
 
+@pytest.mark.slow
 def test_a_split_that_is_missing_is_written_by_the_command_in_the_error(data, weights, tmp_path):
     """And as a split of other data than COCO's it says so in the record."""
     shutil.copytree(data / "coco", tmp_path / "coco")
@@ -437,6 +440,7 @@ def test_a_split_that_is_missing_is_written_by_the_command_in_the_error(data, we
             "drawn_from_images: 3 instead of 118287"} <= set(texts)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_cityscapes_without_annotations_is_prepared_by_the_command_in_the_error(
     weights, tmp_path, data
 ):

@@ -16,6 +16,7 @@ from transfer import evaluate
 register_all_modules()
 
 
+@pytest.mark.slow
 def test_a_stored_checkpoint_has_the_figures_of_its_training(
     trained, coco, backbone_file, tmp_path, capfd
 ):
@@ -54,6 +55,7 @@ def test_other_backbone_weights_are_refused(trained, coco, backbone_file, tmp_pa
     assert "backbone_sha256: " in refused(coco, other, trained / "epoch_1.pth")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_missing_or_spoilt_is_refused(copied, coco, backbone_file):
     path = copied / "epoch_1.pth"
     content = torch.load(path, weights_only=True)

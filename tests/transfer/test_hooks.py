@@ -70,7 +70,8 @@ def worker(rank: int, store: str, out: str) -> None:
 
 @pytest.mark.slow
 def test_fpn_and_heads_see_the_batch_of_all_processes(tmp_path):
-    mp.spawn(worker, (str(tmp_path / "store"), str(tmp_path / "rank")), nprocs=2)
+    arguments = (str(tmp_path / "store"), str(tmp_path / "rank"))
+    mp.start_processes(worker, arguments, nprocs=2, start_method="fork")
     found = [torch.load(tmp_path / f"rank{rank}", weights_only=True) for rank in range(2)]
     detector = make_detector()  # without a process group SyncBN is a plain batch norm
     start = copy.deepcopy(dict(detector.named_buffers()))

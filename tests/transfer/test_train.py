@@ -79,6 +79,7 @@ def refused(cfg, message, kind=ValueError):
         prepare(cfg, 1)
 
 
+@pytest.mark.slow
 def test_a_dataset_that_is_not_whole(coco, backbone_file, tmp_path):
     """Without its folder, an image, or with one of another size (mmdetection#3796)."""
     refused(config(tmp_path, backbone_file), r"cocodataset\.org", FileNotFoundError)
@@ -92,6 +93,7 @@ def test_a_dataset_that_is_not_whole(coco, backbone_file, tmp_path):
         refused(config(root, backbone_file), first.name, FileNotFoundError)
 
 
+@pytest.mark.slow
 def test_a_backbone_of_another_kind(coco, backbone_file, tmp_path):
     resnet50 = config(coco, backbone_file, "configs/mask_rcnn_loco_r50_frozen.py")
     refused(resnet50, r"holds the weights of resnet_tiny, .* asks for resnet50")
@@ -107,6 +109,7 @@ def test_a_backbone_of_another_kind(coco, backbone_file, tmp_path):
     refused(config(coco, backbone_file, **values), message)
 
 
+@pytest.mark.slow
 def test_heads_of_another_dataset(coco, backbone_file):
     for box, mask in ((80, 5), (5, 80), (80, 80)):
         values = {
@@ -134,6 +137,7 @@ def test_some_of_the_classes_are_another_dataset(coco, backbone_file, capsys):
     assert re.search(said, capsys.readouterr().out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("begin", "end"), [(0, 1), (3, 4)])
 def test_a_warmup_of_one_iteration_is_refused(begin, end, coco, backbone_file):
     """mmengine's own scheduler, stepped: the learning rate never leaves the start."""
@@ -151,6 +155,7 @@ def test_a_warmup_of_one_iteration_is_refused(begin, end, coco, backbone_file):
     prepare(cfg, 1)
 
 
+@pytest.mark.slow
 def test_a_street_run_without_gtfine_does_not_start(tmp_path, backbone_file):
     root = tmp_path / "cityscapes"
     write_cityscapes(root, 1, 1, (96, 64), 3)
@@ -170,6 +175,7 @@ def test_a_street_run_without_gtfine_does_not_start(tmp_path, backbone_file):
     refused(cfg, message, FileNotFoundError)
 
 
+@pytest.mark.slow
 def test_an_error_reaches_the_user_as_one_line(tmp_path):
     arguments = ["configs/demo/mask_rcnn_random.py", "--work-dir", str(tmp_path / "run")]
     arguments += ["--cfg-options", f"data_root={tmp_path}/none"]

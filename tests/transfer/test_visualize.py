@@ -153,6 +153,7 @@ def images(coco):
     return sorted((coco / "val2017").iterdir())[:2]
 
 
+@pytest.mark.slow
 def test_the_command_draws_runs_and_ground_truth(trained, coco, images, tmp_path, capsys):
     out = tmp_path / "figures" / "fig4.png"
     names = ["--annotations", str(coco / "annotations" / "instances_val2017.json")]

@@ -137,6 +137,7 @@ def allocator_peak(work, method, recompute):
     return alive + max(rest) - (before - first.nbytes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoder", "method", "recompute"),
     [
@@ -180,6 +181,7 @@ def resnet50_stage(number, width, depth, side):
     return first + (depth - 1) * other, squeeze + shortcut
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_step_worked_out_by_hand():
     """LoCo on ResNet-50: one more input-gradient pass through res3 and res4, and three decoders."""
     batch = 8
@@ -223,6 +225,7 @@ def test_the_parts_of_a_step_worked_out_by_hand():
         assert sum(found.values()) == step.macs
 
 
+@pytest.mark.slow
 def test_recomputation_shows_as_forward_work_and_nothing_else():
     work = Workload("presnet_tiny", 8, 112)
     parts = [
@@ -249,6 +252,7 @@ def test_the_table_tells_what_a_method_adds_to_simclrs_work():
 # What the methods save
 
 
+@pytest.mark.slow
 def test_the_methods_come_in_the_known_order():
     """Prototype at batch 64, MiB: SimCLR 5433, GIM 3262, LoCo 4784, naive 8073."""
     work = Workload("resnet50", 64)
@@ -259,6 +263,7 @@ def test_the_methods_come_in_the_known_order():
         assert peaks[name] == pytest.approx(mib, rel=0.015)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoder", "method", "recompute", "at_least"),
     [
@@ -289,6 +294,7 @@ def test_the_search_finds_the_best_of_all_sets(monkeypatch):
     assert found.peak_bytes <= 1.005 * lowest
 
 
+@pytest.mark.slow
 def test_a_process_holds_its_share_of_the_batch():
     one = count_step(Workload("resnet_tiny", 64, 64), STEPS["loco"])
     many = count_step(Workload("resnet_tiny", 64 * 64, 64, world_size=64), STEPS["loco"])
@@ -349,6 +355,7 @@ def test_the_peak_does_not_grow_with_the_units_beyond_the_largest_neighbouring_p
 # The command
 
 
+@pytest.mark.slow
 def test_the_command_writes_report_and_plot(tmp_path, capsys):
     file, picture = tmp_path / "out" / "footprint.json", tmp_path / "plot.png"
     footprint.main(
@@ -377,6 +384,7 @@ def test_the_command_writes_report_and_plot(tmp_path, capsys):
         assert any(text.startswith(label) for text in texts), label
 
 
+@pytest.mark.slow
 def test_what_is_not_measured_is_null_and_not_plotted(tmp_path):
     file = tmp_path / "footprint.json"
     footprint.main(
@@ -438,6 +446,7 @@ def test_a_report_that_cannot_be_drawn_is_refused(tmp_path):
             footprint_plot.main([str(file), str(tmp_path / "plot.png")])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

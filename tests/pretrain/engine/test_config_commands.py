@@ -43,6 +43,7 @@ def backbones() -> dict[str, tuple[str, str]]:
     return found | {export[1]: ("supervised", "resnet50")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [*LEAVES, *DEMO])
 def test_a_leaf_takes_the_backbone_that_its_method_s_command_leaves(path):
     cfg = read(path)

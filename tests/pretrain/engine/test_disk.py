@@ -126,6 +126,7 @@ def test_tables_that_do_not_fit_are_named_and_the_older_ones_whole(tmp_path):
         assert meanings(out)[1] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["full", "read-only"])
 def test_tables_that_cannot_be_written_are_no_fault_of_the_run(
     fault, tmp_path, monkeypatch, capsys

@@ -80,6 +80,7 @@ def test_a_signal_to_all_leaves_the_workers_to_the_run():
     assert len(list(batches)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "words"),
     [

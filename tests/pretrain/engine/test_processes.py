@@ -142,6 +142,7 @@ def told(*arguments):
     return line
 
 
+@pytest.mark.slow
 def test_who_does_not_come_is_named_in_the_stated_time(place):
     begun = time.monotonic()
     line = told(0, 4, 1.0)
@@ -149,6 +150,7 @@ def test_who_does_not_come_is_named_in_the_stated_time(place):
     assert "COLLECTIVE_TIMEOUT=SECONDS" in line and time.monotonic() - begun >= 1
 
 
+@pytest.mark.slow
 def test_those_that_have_come_are_told_by_the_first(place):
     """Which leaves: they would otherwise be told of a connection that is closed."""
     found = {}
@@ -178,6 +180,7 @@ def test_a_port_in_use_is_named(place):
     assert line.startswith(f"rank 0 cannot listen at MASTER_PORT {port}") and "SLURM_PROCID" in line
 
 
+@pytest.mark.slow
 def test_two_processes_of_one_rank_are_named(place):
     threads = [threading.Thread(target=told, args=(rank, 3, 3.0)) for rank in (0, 1)]
     for thread in threads:

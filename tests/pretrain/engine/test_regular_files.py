@@ -126,6 +126,7 @@ def test_what_it_is_is_said(kind, words, tmp_path):
     assert regular_file(tmp_path / "link") == tmp_path / "link", "what a user links is a file"
 
 
+@pytest.mark.slow
 def test_the_tables_leave_it_out_by_name(tmp_path, capsys):
     """Named by the user, or found in a folder of runs; nobody misses a folder."""
     runs, given, expected = write_records(tmp_path / "runs", make_record()), [], set()

@@ -18,6 +18,7 @@ def test_samples_differ_from_epoch_to_epoch(undisturbed):
     assert len({sample[1] for sample in seen}) == toy.SAMPLES * toy.EPOCHS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("after", "workers"),
     [(3, 2), (5, 0), (10, 0), (14, 0)],  # in an epoch, at its end, before a validation

@@ -132,6 +132,7 @@ def outcomes(tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["stopped", "stopped while all start"])
 def test_a_stopped_process_is_named_in_time(case, outcomes):
     """Others have more patience at the start, but only with one that answers."""
@@ -208,6 +209,7 @@ def test_who_hangs(signs, names):
 # ---- one process ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_hang_of_one_process_is_named_with_its_place(tmp_path):
     def work(rank):
         watchdog = Watchdog(0, 1, timeout_s=1)

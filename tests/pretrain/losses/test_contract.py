@@ -119,6 +119,7 @@ def test_a_unit_s_gradients_are_autograd_s(name):
             torch.testing.assert_close(p.grad, q.grad, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_micro_batches_give_the_large_batch_s_gradients(name):
     whole, parts = (fix_statistics(make(name, micro_batch_size=size)) for size in (None, 2))
@@ -149,6 +150,7 @@ def test_parameters_train_buffers_are_saved_and_a_loss_is_told_of_updates():
     assert not torch.equal(slow[0], next(restored.losses[0].target.parameters()))
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(tmp_path):
     """Norms frozen; the loss's own parameters are averaged with the others."""
 

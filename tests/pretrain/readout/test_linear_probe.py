@@ -118,6 +118,7 @@ def test_with_augmentation_it_reads_images_and_recognises_them_too(colours, tmp_
     assert any("random resized crop of 32 and flip" in text for text in record.deviations)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_ends_at_the_same_weights(finished, colours, backbone, tmp_path):
     every = "default_hooks.checkpoint.interval=1"
     command = arguments(colours, backbone, tmp_path / "a.json", every)
@@ -145,6 +146,7 @@ def test_killed_and_resumed_it_ends_at_the_same_weights(finished, colours, backb
     )
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_result_of_one(finished, colours, backbone, tmp_path):
     command = arguments(colours, backbone, tmp_path / "two.json")
     in_two_processes(lambda rank: main(["--launcher", "pytorch", *command]), tmp_path, meet=False)

@@ -13,6 +13,7 @@ from pretrain.losses import Batch
 from tests.helpers.tiny_model import tiny_model
 
 
+@pytest.mark.slow
 def test_gradients_are_those_without(monkeypatch):
     """A stage of one unit, recomputed, and a shared one whose graph is walked twice.
 

@@ -33,6 +33,7 @@ def sgd(model) -> torch.optim.SGD:
     return torch.optim.SGD(model.parameters(), lr=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_steps_are_those_of_torchs_recipe(dtype, device):
@@ -66,6 +67,7 @@ def test_steps_are_those_of_torchs_recipe(dtype, device):
     assert moved and scaler.get_scale() < 65536
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("units", ["gim", "loco"])
 @pytest.mark.parametrize("options", [{}, {"recompute": ["res3"]}], ids=str)
 def test_local_units_in_bfloat16_are_the_slow_formulation(units, options):
@@ -116,6 +118,7 @@ def test_the_scale_survives_a_checkpoint():
     assert float(resumed.scale_loss(torch.ones(()))) == 512
 
 
+@pytest.mark.slow
 def test_the_penalty_between_copies_is_scaled_as_the_gradients_are():
     """With no other gradient a step moves a weight by lr * l2 * (w - w'), at any scale."""
     plain, scaled = (make("loco", sharing={"l2": 1e-2}) for _ in range(2))

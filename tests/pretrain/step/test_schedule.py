@@ -51,6 +51,7 @@ def test_the_worked_example(tmp_path):
     assert found == pytest.approx([0, 0.25, 0.1875, 0.0625])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("epochs", "warmup_epochs", "batch"),
     [(1, 0, 10), (3, 0, 10), (2, 1, 10), (5, 4, 10), (5, 2, 5), (4, 1, 2), (3, 2, 2), (3, 0, 2)],
@@ -63,6 +64,7 @@ def test_every_iteration_has_the_references_rate(epochs, warmup_epochs, batch, t
     assert rates(tmp_path, epochs, warmup_epochs, batch) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [3, 5, 12])  # within, at the end of and after the warm-up
 def test_a_resumed_run_goes_on_with_the_same_rate(after, tmp_path):
     whole = rates(tmp_path / "whole", 4, 1, batch=2)

@@ -112,6 +112,7 @@ def rows(tensors) -> torch.Tensor:
     return torch.cat([t.transpose(0, 1).reshape(3, -1) for t in tensors], 1).T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_equals_batch_norm_over_the_joined_batch(name, found):
     norm = make_norm(nn.BatchNorm1d, name)

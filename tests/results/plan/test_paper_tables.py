@@ -52,6 +52,7 @@ def paper_rows(table):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", [1, 2, 3, 4, 5, 7])
 def test_the_plan_runs_what_the_paper_s_table_has_and_no_more(table, read):
     planned = [
@@ -127,6 +128,7 @@ def test_another_number_of_epochs_is_another_folder(options, folder):
     assert load_config(given, NAMES).work_dir == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAININGS)
 def test_a_run_is_what_its_config_and_options_say(name, read):
     run = TRAININGS[name]

@@ -191,6 +191,7 @@ def test_only_a_known_setting_explains_a_deviation():
     assert unexplained(("decoder: x",), "conv_blocks=2") == ("decoder: x",)  # not the backbone's
 
 
+@pytest.mark.slow
 def test_every_config_of_an_ablation_is_a_row_of_its_table():
     """What a run of each config would record, against paper.csv: the link from run to cell."""
     from mmengine.config import Config

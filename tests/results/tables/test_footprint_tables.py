@@ -249,6 +249,7 @@ def test_our_own_reports_fill_tables_6_to_8():
             assert to_text(table)
 
 
+@pytest.mark.slow
 def test_labels_and_architecture_are_those_of_the_encoders():
     from pretrain.costs.architecture import architecture
     from pretrain.costs.footprint_plot import LABELS

@@ -112,6 +112,7 @@ def test_an_unsupported_python_is_named_with_the_mend(checkout: Path, tmp_path: 
 # --- tools/setup.sh --check without .venv ---
 
 
+@pytest.mark.slow
 def test_check_without_a_venv_looks_at_the_python_that_is_named(checkout: Path) -> None:
     """Ours: its packages are there. ROOT's .venv is not this checkout's."""
     told = run_setup(checkout, "--check", PYTHON=sys.executable)

@@ -231,6 +231,7 @@ def test_objects_of_no_interest_need_no_mask(coco_root):
         check(coco_root, categories=(first, *others))
 
 
+@pytest.mark.slow
 def test_what_the_filter_leaves_is_what_mmdetection_loads(coco_root):
     def change(document):
         document["annotations"] = [a for a in document["annotations"] if a["image_id"] > 2]

@@ -29,6 +29,7 @@ def test_the_draw_by_hand():
 
 
 # sha256 of the ids, one a line. If one of these changes, every published result loses its split.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "seed", "digest", "first"),
     [

@@ -23,6 +23,8 @@ from results.record.protocol import deviations
 from results.record.run_record import RunRecord
 from tests.helpers.forbidden import forbid
 
+pytestmark = pytest.mark.slow
+
 ARGUMENTS = ["configs/demo/pretrain_loco.py", "--cfg-options", "epochs=3", "warmup_epochs=1",
              "global_batch_size=8"]  # fmt: skip
 
@@ -37,7 +39,6 @@ def finished(coco, run, tmp_path_factory):
     return work_dir, done.stdout
 
 
-@pytest.mark.slow
 def test_it_leaves_a_record_a_curve_and_a_backbone(finished):
     work_dir, log = finished
     record = RunRecord.read(work_dir / "record.json")
@@ -71,7 +72,6 @@ def start(*arguments) -> None:
     main("", prepare, NAMES, argument_parser("").parse_args(list(map(str, arguments))))
 
 
-@pytest.mark.slow
 def test_started_again_it_finds_itself_finished(finished, coco, capsys):
     work_dir, _ = finished
     again = [*ARGUMENTS, f"data_root={coco}/train2017", "--work-dir", work_dir]
@@ -89,7 +89,6 @@ def test_started_again_it_finds_itself_finished(finished, coco, capsys):
     assert (work_dir / "record.json").read_bytes() == before
 
 
-@pytest.mark.slow
 def test_where_images_lie_is_no_part_of_a_run_but_what_they_are(finished, coco, tmp_path, capsys):
     work_dir, _ = finished
     moved = shutil.copytree(coco / "train2017", tmp_path / "elsewhere")
@@ -256,7 +255,6 @@ def test_bad_input_is_named(values, error, words, coco, tmp_path):
         prepare(config(**values), world_size=2)
 
 
-@pytest.mark.slow
 def test_an_unknown_option_is_refused(run):
     done = run("-m", "pretrain.train", *ARGUMENTS[:1], "--cfg-options", "epoch=3")
     assert done.returncode == 1 and "has no 'epoch'" in done.stderr and "epochs" in done.stderr

@@ -19,6 +19,8 @@ from tests.reliability.kills import Kill, Reference, draw, one_run, undisturbed
 from tests.reliability.places import PLACES
 from tests.reliability.session import Moment, Session, Writes
 
+pytestmark = pytest.mark.slow
+
 KILL, TERM, STOP = signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP
 
 
@@ -36,7 +38,6 @@ def survives(base, *shots):
     return [kill.status for kill in found]
 
 
-@pytest.mark.slow
 def test_a_pretraining_is_stopped_killed_loses_its_pointer_and_a_worker(base):
     statuses = survives(
         base,
@@ -49,7 +50,6 @@ def test_a_pretraining_is_stopped_killed_loses_its_pointer_and_a_worker(base):
     assert statuses[:3] == [75, -KILL, 1]
 
 
-@pytest.mark.slow
 def test_two_processes_are_told_to_stop_as_they_start_and_one_never_comes(base):
     early, late, lost = survives(
         base,
@@ -60,7 +60,6 @@ def test_two_processes_are_told_to_stop_as_they_start_and_one_never_comes(base):
     assert {early, late} <= {75, -TERM} and lost == 1  # the shell's first moment is not ours
 
 
-@pytest.mark.slow
 def test_a_transfer_and_its_evaluation_are_killed(base):
     survives(base, ("transfer", Moment(name="iter_8.pth"), KILL))
     survives(base, ("evaluation", Moment(name="000.png"), KILL))

@@ -20,6 +20,8 @@ from tests.helpers.commands import CONFIG, ON_CPU, OPTIONS, finish, start
 from tests.helpers.places import ROOT
 from tools.trainer_of import trainer_of
 
+pytestmark = pytest.mark.slow
+
 # ---- a run from end to end -----------------------------------------------------------------------
 
 
@@ -29,7 +31,6 @@ def losses(work_dir: Path) -> list[list[float]]:
 
 
 @ON_CPU
-@pytest.mark.slow
 def test_two_processes_in_the_callers_folder_equal_one(coco, tmp_path):
     """Somebody's folder: a config with code of its own, and names that this project has too.
 
@@ -67,7 +68,6 @@ def test_two_processes_in_the_callers_folder_equal_one(coco, tmp_path):
 
 
 @ON_CPU
-@pytest.mark.slow
 def test_a_training_is_told_to_stop_goes_on_and_loses_a_process(coco, tmp_path):
     """Ctrl-C reaches every process; what was printed is typed; then one process is stopped."""
     work_dir = tmp_path / "a run"
@@ -199,7 +199,6 @@ def test_the_slurm_launcher_names_what_is_wrong(arguments, environment, words, s
     assert not Path(slurm["SRUN_SEEN"]).exists(), "nothing is queued"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "module"),
     [

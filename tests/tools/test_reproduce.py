@@ -26,6 +26,8 @@ from tools.reproduce import slurm as reproduce_slurm
 from tools.reproduce.here import execute, run_missing
 from tools.reproduce.state import FAILED, LOG, Place, look
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 0.3  # of a run that may be killed
 CALL = """
 from tests.helpers.stand_in_trainer import RUNS, A, trainer
@@ -127,7 +129,6 @@ def test_a_run_that_leaves_nothing_has_failed(base, place):
     assert "it left no" in (place.folder(A) / FAILED).read_text()
 
 
-@pytest.mark.slow
 def test_a_locked_run_counts_as_running(base, place):
     process = subprocess.Popen(trainer(A, place, base, seconds=30))
     try:
@@ -186,7 +187,6 @@ def test_a_trainer_ends_with_its_call(number, moment, base, place):
     assert look(A, place)[0] == "missing" and not journal(base)
 
 
-@pytest.mark.slow
 def test_killed_at_random_moments_each_run_is_done_once(base):
     """Alone, with its trainer or by SIGTERM; a trainer that outlives its call is waited for."""
     dice = random.Random(0)
@@ -210,7 +210,6 @@ def test_killed_at_random_moments_each_run_is_done_once(base):
     assert sum(n for line, n in journal(base).items() if "begins" in line) > len(RUNS)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("killed", [False, True])
 def test_two_at_once_share_the_runs_and_one_does_those_of_a_killed_one(base, killed):
     first, second = start(base, 1), start(base, 2)

@@ -13,10 +13,11 @@ from results.record.run_record import RunRecord
 from tests.helpers.detectors import LOCO, as_arguments, options
 from transfer import evaluate
 
+pytestmark = pytest.mark.slow
+
 register_all_modules()
 
 
-@pytest.mark.slow
 def test_a_stored_checkpoint_has_the_figures_of_its_training(
     trained, coco, backbone_file, tmp_path, capfd
 ):
@@ -55,7 +56,6 @@ def test_other_backbone_weights_are_refused(trained, coco, backbone_file, tmp_pa
     assert "backbone_sha256: " in refused(coco, other, trained / "epoch_1.pth")
 
 
-@pytest.mark.slow
 def test_a_checkpoint_that_is_missing_or_spoilt_is_refused(copied, coco, backbone_file):
     path = copied / "epoch_1.pth"
     content = torch.load(path, weights_only=True)

@@ -22,6 +22,8 @@ from transfer import stored_detector
 from transfer.hooks import frozen_digests
 from transfer.stored_detector import load_detector, stored_config
 
+pytestmark = pytest.mark.slow
+
 register_all_modules()
 
 
@@ -57,7 +59,6 @@ def same(found, expected):
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.slow
 def test_the_detector_is_that_of_the_checkpoint(copied):
     """Of the pointer's, or else of the newest whole one, as for ``--resume``."""
     (copied / "detector.pth").unlink()
@@ -76,7 +77,6 @@ def test_the_detector_is_that_of_the_checkpoint(copied):
         load_detector(copied, "cpu")
 
 
-@pytest.mark.slow
 def test_mmdetections_init_detector_finds_what_the_run_found(
     trained, moved, coco, backbone_file, monkeypatch
 ):

@@ -23,6 +23,8 @@ from pretrain.engine.watchdog import Watchdog
 from results.record.files import NotWritten, remove_partials
 from tests.helpers import toy_training as toy
 
+pytestmark = pytest.mark.slow
+
 NO_ROOM = os.strerror(errno.ENOSPC)
 HOOKS = [{"type": "Diary"}, {"type": "PlainCheckpoint"}]
 

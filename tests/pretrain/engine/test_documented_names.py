@@ -23,6 +23,8 @@ from pretrain.readout import linear_probe
 from results.record.protocol import deviations
 from transfer import train as transfer
 
+pytestmark = pytest.mark.slow
+
 register_all_modules()
 CONFIGS = {
     "pretrain": ("configs/demo/pretrain_loco.py", pretraining),

@@ -23,6 +23,8 @@ from tests.helpers import toy_training as toy
 from tests.helpers.tiny_model import TWO_VIEWS, tiny_model
 from tests.helpers.two_processes import in_two_processes
 
+pytestmark = pytest.mark.slow
+
 # ---- one process ---------------------------------------------------------------------------------
 
 

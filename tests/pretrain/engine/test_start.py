@@ -12,6 +12,8 @@ import pytest
 from tests.helpers.places import ROOT
 from tests.helpers.stand_in_run import MODULE, Started
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("to_all", [False, True])
 @pytest.mark.parametrize(

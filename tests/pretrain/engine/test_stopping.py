@@ -13,6 +13,8 @@ from results.record.files import take_lock
 from tests.helpers.places import ROOT
 from tests.helpers.stand_in_run import MODULE, Started
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("number", [SIGTERM, SIGINT, SIGHUP])
 def test_it_ends_though_its_main_thread_hangs(number):

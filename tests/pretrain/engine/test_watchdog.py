@@ -15,6 +15,8 @@ import torch.distributed as dist
 from pretrain.engine.watchdog import PATIENCE, Sign, Watchdog, hanging
 from tests.helpers.two_processes import end, start_two, wait_for
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT_S = 4.0
 MARGIN_S = 40.0  # a busy machine; a collective that nobody ends would wait for 120 s
 
@@ -132,7 +134,6 @@ def outcomes(tmp_path_factory):
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", ["stopped", "stopped while all start"])
 def test_a_stopped_process_is_named_in_time(case, outcomes):
     """Others have more patience at the start, but only with one that answers."""
@@ -209,7 +210,6 @@ def test_who_hangs(signs, names):
 # ---- one process ---------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_hang_of_one_process_is_named_with_its_place(tmp_path):
     def work(rank):
         watchdog = Watchdog(0, 1, timeout_s=1)

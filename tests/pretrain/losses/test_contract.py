@@ -15,6 +15,8 @@ from pretrain.losses.info_nce import gather, info_nce
 from tests.helpers.tiny_model import TWO_VIEWS, tiny_model
 from tests.helpers.two_processes import in_two_processes
 
+pytestmark = pytest.mark.slow
+
 IMAGES, CLASSES, MOMENTUM = 6, 3, 0.9
 VIEWS = torch.randint(
     0, 256, (IMAGES, 2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
@@ -119,7 +121,6 @@ def test_a_unit_s_gradients_are_autograd_s(name):
             torch.testing.assert_close(p.grad, q.grad, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_micro_batches_give_the_large_batch_s_gradients(name):
     whole, parts = (fix_statistics(make(name, micro_batch_size=size)) for size in (None, 2))
@@ -150,7 +151,6 @@ def test_parameters_train_buffers_are_saved_and_a_loss_is_told_of_updates():
     assert not torch.equal(slow[0], next(restored.losses[0].target.parameters()))
 
 
-@pytest.mark.slow
 def test_two_processes_are_one(tmp_path):
     """Norms frozen; the loss's own parameters are averaged with the others."""
 

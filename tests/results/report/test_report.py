@@ -33,6 +33,8 @@ from results.tables.load import Problem, load_records
 from results.tables.run_tables import transfer_tables
 from tests.helpers.run_records import make_record, paper_table2_records, write_records
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = """<script>alert(1)</script><img src=x onerror=alert(2)>"' {{ 7*7 }} $x$"""
 MEASURED = resources.files("results").joinpath("measured")
 DEMO = {"encoder": "resnet_tiny", "pretrain_epochs": 6, "protocol": "demo_frozen"}
@@ -206,7 +208,6 @@ def test_bars_have_the_printed_values(tmp_path):
 # ---- the report
 
 
-@pytest.mark.slow
 def test_the_report_holds_everything_and_loads_nothing(demo, report_of_demo):
     page = assert_self_contained(report_of_demo)
     pictures = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
@@ -239,7 +240,6 @@ def test_what_is_absent_is_named_with_the_command_that_makes_it(tmp_path):
     assert planned <= PAPER.keys()
 
 
-@pytest.mark.slow
 def test_counted_tables_and_plots_stand_beside_what_they_come_from(tmp_path):
     for name in ("footprint_presnet50_cpu", "footprint_resnet50_cpu"):
         shutil.copy(MEASURED / f"{name}.json", tmp_path)
@@ -387,7 +387,6 @@ def test_durations(seconds, text):
 # ---- the command
 
 
-@pytest.mark.slow
 def test_the_command_writes_everything_twice_the_same(tmp_path, capsys):
     runs, out = tmp_path / "runs", tmp_path / "out"
     for method in ("simclr", "gim"):

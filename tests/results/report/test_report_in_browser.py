@@ -15,7 +15,10 @@ from tests.helpers.browser import Browser, executable
 from tests.helpers.run_records import SHA, make_record, paper_table2_records, write_records
 
 PROGRAM = executable()
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="Chromium (apt-get install chromium)")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(PROGRAM is None, reason="Chromium (apt-get install chromium)"),
+]
 
 HOSTILE = """<script>executed = 1</script><img src=x onerror="executed = 1">'"&lt;</dl></td>"""
 LONG = "a_name_without_any_place_to_break_" * 6
@@ -116,7 +119,6 @@ def wait(browser, milliseconds=400):
 # ---- sort
 
 
-@pytest.mark.slow
 def test_a_heading_sorts_each_block_and_the_third_click_brings_back_the_paper_s_order(opened, runs):
     table = next(t for t in transfer_tables(load_records([runs])[0]) if t.name == "table2")
     cells = table.cells.query("dataset == 'coco2017' and metric == 'box_ap'")
@@ -202,7 +204,6 @@ def number_of(browser, value):
     return links.index(value)
 
 
-@pytest.mark.slow
 def test_a_value_shows_on_hover_every_record_that_it_is_the_mean_of(opened, runs):
     place = number_of(opened, "32.0")  # the mean of 30 to 34
     opened.move(*centre(opened, CELL, place))
@@ -265,7 +266,6 @@ def test_the_keyboard_reaches_it(opened):
     assert opened.run(focus) == 1 and box(opened) is not None
 
 
-@pytest.mark.slow
 def test_a_link_leads_to_the_run_even_where_the_filter_hides_it(opened):
     opened.click(*centre(opened, CELL))
     opened.run("""(() => { const filter = document.querySelector("#filter");
@@ -319,7 +319,6 @@ def test_the_policy_of_the_page_refuses_scripts_and_the_network(browser, page):
 # ---- a phone, and no scripts
 
 
-@pytest.mark.slow
 def test_a_phone_shows_all_of_it_without_scrolling_the_page_sideways(opened, page):
     opened.open(page, width=390, height=844)
     assert opened.run("innerWidth") == 390
@@ -349,7 +348,6 @@ def test_a_phone_shows_all_of_it_without_scrolling_the_page_sideways(opened, pag
     assert left == 1, "rows are laid out anew on a phone, and stay hidden"
 
 
-@pytest.mark.slow
 def test_without_scripts_the_tables_are_whole_and_lead_to_their_runs(opened, page, runs):
     opened.open(page, scripts=False)
     assert opened.run("document.querySelector('#bar').checkVisibility()") is False

@@ -61,6 +61,10 @@ def end_with_the_parent(number: int = signal.SIGKILL) -> Callable[[], None]:
 
     def in_child() -> None:
         nonlocal parent
+        if (
+            number != signal.SIGKILL
+        ):  # a handler of this process would only note it, and exec forget
+            signal.signal(number, signal.SIG_DFL)
         prctl(PR_SET_PDEATHSIG, number)
         if os.getppid() != parent:  # it ended before that
             os._exit(1)

@@ -160,10 +160,8 @@ def test_a_trainer_that_outlives_its_call_keeps_the_run(base, place):
     assert look(A, place)[0] == "missing"
 
 
-# As tools/launch.sh: without a trap bash may note a signal and forget it in the exec that follows.
 CHAIN = """#!/usr/bin/env bash
-trap 'exit 75' TERM HUP INT
-number=$(python3 -c 'print(1)')  # it asks torch how many GPUs there are
+number=$(python3 -c 'print(1)')  # as tools/launch.sh, which asks torch how many GPUs there are
 exec {command}
 """
 
@@ -174,8 +172,8 @@ def test_a_trainer_ends_with_its_call(number, moment, base, place):
     """Through the launchers' shells; then nothing else is begun beside it."""
     shell = base / "launch.sh"
     shell.write_text(CHAIN.format(command=shlex.join(trainer(A, place, base, seconds=60))))
-    chain = ["bash", "-c", f"trap 'exit 75' TERM; echo $$ >{base}/pid.part; "
-             f"mv {base}/pid.part {base}/pid; exec bash {shell}"]  # fmt: skip
+    chain = ["bash", "-c", f"echo $$ >{base}/pid.part; mv {base}/pid.part {base}/pid; "
+             f"exec bash {shell}"]  # fmt: skip
     process = call(f"execute(A, {place!r}, {chain})")
     begun = base / "pid" if moment == "while it trains" else place.folder(A) / LOG
     while not begun.exists():  # it sleeps 30 s before it begins

@@ -20,17 +20,8 @@ from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 from results.record.files import regular_file
+from results.record.labels import ENCODERS, STEP_METHODS
 
-LABELS = {
-    "simclr": "SimCLR",
-    "simclr_checkpoint": "SimCLR, recomputed",
-    "gim": "GIM",
-    "gim_recompute": "GIM, recomputed",
-    "loco": "LoCo",
-    "loco_recompute": "LoCo, recomputed",
-    "loco_naive": "LoCo, naive",
-}
-ENCODERS = {"resnet50": "ResNet-50", "presnet50": "PResNet-50"}
 COLOURS = {"simclr": "#444444", "gim": "#d1731d", "loco": "#2264a8"}
 # Where a label may stand, in typographic points from the centre of its point: the nearest first.
 SPOTS = [
@@ -58,7 +49,7 @@ def where_it_pays(methods: dict[str, dict[str, Any]]) -> str:
         saves = "more" if method["saving_ratio"] > rival["saving_ratio"] else "less"
         takes = "more" if method[cost] > rival[cost] else "less"
         sentences.append(
-            f"{LABELS[name]} saves {saves} ({method['saving_ratio']:.2f}x) and takes {takes} "
+            f"{STEP_METHODS[name]} saves {saves} ({method['saving_ratio']:.2f}x) and takes {takes} "
             f"{word} ({method[cost]:.2f}x)."
         )
     return "\n".join(sentences)
@@ -133,7 +124,7 @@ def memory_against_time(report: dict[str, Any]) -> Figure:
     )  # fmt: skip
     labels = [
         axes.annotate(
-            f"{LABELS[name]} ({methods[name]['saving_ratio']:.2f}×)", point, xytext=(0, 0),
+            f"{STEP_METHODS[name]} ({methods[name]['saving_ratio']:.2f}×)", point, xytext=(0, 0),
             textcoords="offset points", color=COLOURS[name.partition("_")[0]], fontsize=9,
         )
         for name, point in points.items()

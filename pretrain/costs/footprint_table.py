@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pretrain.costs.footprint_plot import LABELS, where_it_pays
+from pretrain.costs.footprint_plot import where_it_pays
+from results.record.labels import STEP_METHODS
 
 # Table 6: memory and FLOPs of each stage in percent, the total in G.
 TABLE_6 = {
@@ -82,7 +83,7 @@ def where_the_work_goes(methods: dict[str, dict[str, Any]]) -> str:
             if abs(ratio) >= 0.0005
         ]
         if told:
-            lines.append(f"{LABELS[name] + ':':20}{', '.join(told)}")
+            lines.append(f"{STEP_METHODS[name] + ':':20}{', '.join(told)}")
     return "\n".join(lines)
 
 

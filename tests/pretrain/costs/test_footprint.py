@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from pretrain.costs import footprint, footprint_plot, step_cost
 from pretrain.costs.flops import MultiplyAdds
-from pretrain.costs.footprint_plot import LABELS, memory_against_time, where_it_pays
+from pretrain.costs.footprint_plot import memory_against_time, where_it_pays
 from pretrain.costs.footprint_table import TABLE_6, table, where_the_work_goes
 from pretrain.costs.peak_memory import PeakMemory
 from pretrain.costs.step_cost import (
@@ -31,9 +31,9 @@ from pretrain.encoders import ENCODERS, build_encoder
 from pretrain.local_backward import cut_into_segments, streamed_backward
 from pretrain.losses.info_nce import info_nce
 from pretrain.units import Unit
-from tests.helpers.places import ROOT
+from results.record.labels import STEP_METHODS
+from tests.helpers.places import MEASURED
 
-MEASURED = ROOT / "results/measured"
 KEYS = {"peak_memory_mib", "saving_ratio", "step_seconds", "step_ratio", "setting"}
 
 
@@ -365,7 +365,7 @@ def test_the_command_writes_report_and_plot(tmp_path, capsys):
     report = json.loads(file.read_text())
     assert {"encoder", "batch_size", "image_size", "flops_g", "stages", "methods", "machine",
             "versions"} <= report.keys()  # fmt: skip
-    assert report["methods"].keys() == STEPS.keys() == LABELS.keys()
+    assert report["methods"].keys() == STEPS.keys() == STEP_METHODS.keys()
     for method in report["methods"].values():
         assert method.keys() >= KEYS
         assert method["step_seconds"] > 0
@@ -380,7 +380,7 @@ def test_the_command_writes_report_and_plot(tmp_path, capsys):
     for method in report["methods"].values():
         assert sum(method["work_parts"].values()) == pytest.approx(method["work_ratio"], abs=3e-4)
     texts = [text.get_text() for axes in memory_against_time(report).axes for text in axes.texts]
-    for label in LABELS.values():
+    for label in STEP_METHODS.values():
         assert any(text.startswith(label) for text in texts), label
 
 

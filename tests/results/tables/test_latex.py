@@ -11,10 +11,9 @@ from results.tables.footprints import load_footprints
 from results.tables.latex import _latex, to_latex
 from results.tables.load import load_records
 from results.tables.paper import TABLE1, TABLE3, TABLE4, TABLE5, TABLE7, optional_int
-from tests.helpers.places import ROOT
+from tests.helpers.places import MEASURED
 from tests.helpers.run_records import make_record, paper_table2_records, write_records
 
-MEASURED = ROOT / "results" / "measured"
 LINEAR = {"kind": "linear", "protocol": "linear", "dataset": "imagenet1k"}
 NAME = r"a_b 50% & more #1 $x$ ~home ^up \input{x} {braces} <tag> |bar| -- 'it' ±"
 # as pdftotext reads it: an underscore is a rule, a lone tilde and caret are accents

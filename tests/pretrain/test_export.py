@@ -9,9 +9,6 @@ import torch
 from torchvision.models import resnet50
 
 from pretrain.backbone_file import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Provenance,
     load_backbone,
     read_provenance,
 )
@@ -19,14 +16,7 @@ from pretrain.encoders import build_encoder
 from pretrain.export import export_checkpoint, import_torchvision
 from results.record.protocol import SUPERVISED
 from results.tables.backbone import backbone_deviations
-
-
-def provenance(encoder="resnet_tiny", method="loco"):
-    return Provenance(
-        method=method, encoder=encoder, epochs=3, dataset="drawn", dataset_fingerprint="f" * 64,
-        deviations=(), config_hash="c" * 64, git_commit="abc", seed=7,
-        mean=IMAGENET_MEAN, std=IMAGENET_STD,
-    )  # fmt: skip
+from tests.helpers.provenance import provenance
 
 
 @pytest.mark.slow

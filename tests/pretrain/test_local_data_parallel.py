@@ -3,11 +3,11 @@
 import copy
 from functools import partial
 from itertools import chain
+from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.config import Config
 from mmengine.model import convert_sync_batchnorm
 from mmengine.registry import DATA_SAMPLERS
@@ -21,6 +21,7 @@ from pretrain.step.lars import ExcludeBiasAndNorm
 from pretrain.step.norm import describe_norm
 from pretrain.units import build_units, segment_bounds
 from tests.helpers.tiny_model import TWO_VIEWS, tiny_model
+from tests.helpers.two_processes import in_two_processes
 
 STEPS, IMAGES = 3, 8
 # Norm, method, encoder and whatever else a model can be built with.
@@ -59,9 +60,7 @@ def train(model, parts) -> list[dict[str, float]]:
     return [{name: float(loss) for name, loss in step.items()} for step in steps]
 
 
-def worker(rank: int, store: str, out: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+def worker(rank: int, folder: Path) -> None:
     found = {}
     for name, case in CASES.items():
         model = make_model(*case)
@@ -76,15 +75,13 @@ def worker(rank: int, store: str, out: str) -> None:
         losses = train(LocalDistributed(model), parts)
         weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
         found[name] = {"losses": losses, "weights": weights, "norm": describe_norm(model)}
-    torch.save(found, f"{out}{rank}")
-    dist.destroy_process_group()
+    torch.save(found, folder / f"rank{rank}")
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("parallel")
-    arguments = (str(folder / "store"), str(folder / "rank"))
-    mp.start_processes(worker, arguments, nprocs=2, start_method="fork")
+    in_two_processes(lambda rank: worker(rank, folder), folder)
     return [torch.load(folder / f"rank{rank}", weights_only=True) for rank in range(2)]
 
 

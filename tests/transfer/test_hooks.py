@@ -1,12 +1,11 @@
 """Frozen is frozen, what a record says, and SyncBN of FPN and heads on two processes."""
 
 import copy
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
@@ -19,6 +18,7 @@ from pretrain.step.sync_norm import synchronise_on_cpu
 from results.record.protocol import incomplete
 from results.record.run_record import RunRecord
 from tests.helpers.detectors import LOCO, as_arguments, options, read
+from tests.helpers.two_processes import in_two_processes
 from transfer import train
 from transfer.backbones import TransferBackbone
 from transfer.hooks import DetectionPictures, FrozenCheck, TransferRecord, evaluated_images
@@ -57,21 +57,17 @@ def outputs(detector: nn.Module, stages: list[torch.Tensor], rois: torch.Tensor)
     return [output.detach() for output in found]
 
 
-def worker(rank: int, store: str, out: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+def worker(rank: int, folder: Path) -> None:
     detector = make_detector()
     synchronise_on_cpu(detector)
     found = outputs(detector, *inputs(rank))
     gradients = {name: p.grad for name, p in detector.named_parameters() if p.grad is not None}
-    torch.save((found, gradients, dict(detector.named_buffers())), f"{out}{rank}")
-    dist.destroy_process_group()
+    torch.save((found, gradients, dict(detector.named_buffers())), folder / f"rank{rank}")
 
 
 @pytest.mark.slow
 def test_fpn_and_heads_see_the_batch_of_all_processes(tmp_path):
-    arguments = (str(tmp_path / "store"), str(tmp_path / "rank"))
-    mp.start_processes(worker, arguments, nprocs=2, start_method="fork")
+    in_two_processes(lambda rank: worker(rank, tmp_path), tmp_path)
     found = [torch.load(tmp_path / f"rank{rank}", weights_only=True) for rank in range(2)]
     detector = make_detector()  # without a process group SyncBN is a plain batch norm
     start = copy.deepcopy(dict(detector.named_buffers()))

@@ -22,18 +22,6 @@ from results.figures.tsne import read_features
 from tests.helpers.labelled import COLOURS, SIDE, write_colours
 
 
-@pytest.fixture(scope="module")
-def colours(tmp_path_factory):
-    return write_colours(tmp_path_factory.mktemp("images") / "colours")
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    path = tmp_path_factory.mktemp("backbone") / "random.safetensors"
-    write_random_backbone("resnet_tiny", 0, path)
-    return path
-
-
 def cached(colours, backbone, folder, split="val", **changes):
     given = {"image_size": SIDE, "resize": SIDE, "batch_size": 5} | changes
     return StageFeatures(str(colours), split, str(backbone), str(folder), **given)

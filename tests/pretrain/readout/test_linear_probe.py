@@ -19,7 +19,7 @@ from pretrain.engine.stated_protocol import state
 from pretrain.images.decode import UnreadableImage
 from pretrain.images.labelled_images import read_splits
 from pretrain.readout import stage_features
-from pretrain.readout.frozen_encoder import FrozenEncoder, write_random_backbone
+from pretrain.readout.frozen_encoder import FrozenEncoder
 from pretrain.readout.linear_model import LinearClassifiers, StageAccuracy
 from pretrain.readout.linear_probe import PRESETS, dataset, main, parse_args, prepare, schedule
 from pretrain.readout.linear_record import LinearRecord, found, stated_values
@@ -32,18 +32,6 @@ from tests.helpers.two_processes import in_two_processes
 SMALL = [f"image_size={SIDE}", f"resize={SIDE}", "global_batch_size=12", "base_lr=10.0",
          "train_dataloader.num_workers=0", "val_dataloader.num_workers=0"]  # fmt: skip
 SHORT = ["epochs=12", "milestones=[6,9]", "default_hooks.checkpoint.interval=6"]
-
-
-@pytest.fixture(scope="module")
-def colours(tmp_path_factory):
-    return write_colours(tmp_path_factory.mktemp("images") / "colours")
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    path = tmp_path_factory.mktemp("backbone") / "random.safetensors"
-    write_random_backbone("resnet_tiny", 0, path)
-    return path
 
 
 def arguments(colours, backbone, json_file, *more):

@@ -1,17 +1,18 @@
 """The synchronised norm on a CPU against a batch norm of the joined batch (float64)."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
 from pretrain.losses import Batch
 from pretrain.step.norm import describe_norm
 from pretrain.step.sync_norm import CPUSyncBatchNorm, synchronise_on_cpu
 from tests.helpers.tiny_model import tiny_model
+from tests.helpers.two_processes import in_two_processes
 
 TOLERANCE = {"rtol": 1e-12, "atol": 1e-12}
 STEPS = 2  # the second begins with statistics and gradients of the first
@@ -62,9 +63,7 @@ def run_norm(norm: nn.Module, x: torch.Tensor, grad: torch.Tensor) -> dict[str, 
     return {"output": output.detach(), "input gradient": x.grad}
 
 
-def worker(rank: int, store: str, out: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+def worker(rank: int, folder: Path) -> None:
     found = {}
     for name in CASES:
         norm = make_norm(CPUSyncBatchNorm, name)
@@ -82,8 +81,7 @@ def worker(rank: int, store: str, out: str) -> None:
     losses = [model.backward(Batch(images)) for _ in range(STEPS)]
     found["recomputed"] = (losses, {k: p.grad for k, p in model.named_parameters()},
                            dict(model.named_buffers()), describe_norm(model))  # fmt: skip
-    torch.save(found, f"{out}{rank}")
-    dist.destroy_process_group()
+    torch.save(found, folder / f"rank{rank}")
 
 
 def recomputing(rank: int, recompute=("res2", "res3", "res4", "res5")):
@@ -97,8 +95,7 @@ def recomputing(rank: int, recompute=("res2", "res3", "res4", "res5")):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("norm")
-    arguments = (str(folder / "store"), str(folder / "rank"))
-    mp.start_processes(worker, arguments, nprocs=2, start_method="fork")
+    in_two_processes(lambda rank: worker(rank, folder), folder)
     return [torch.load(folder / f"rank{rank}", weights_only=True) for rank in range(2)]
 
 
